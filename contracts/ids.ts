@@ -1,0 +1,23 @@
+declare const brand: unique symbol;
+type Branded<Name extends string> = string & { readonly [brand]: Name };
+
+/** A decentralised identifier as it stands on the wire, exact string (`wire.md` §1: `did:web`). */
+export type Did = Branded<'Did'>;
+/** A process id of the Dataspace Protocol, `urn:uuid:…`, chosen by one side. */
+export type Pid = Branded<'Pid'>;
+/** `b64u H(agreement payload)`: the key of everything that happens under an agreement (wire §3). */
+export type AgreementDigest = Branded<'AgreementDigest'>;
+/** The local name of one participant of this deployment; part of every key (DESIGN §3, multi-tenant). */
+export type ParticipantId = Branded<'ParticipantId'>;
+
+const didPattern = /^did:[a-z0-9]+:[A-Za-z0-9._:%-]{1,240}$/;
+
+/** True for a syntactically sound DID without path, query or fragment. */
+export const isDid = (text: string): text is Did => didPattern.test(text);
+
+/** The lower-case UUIDv7 form that request ids must have (ledger §7). */
+export const isUuidV7 = (text: string): boolean =>
+  /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/.test(text);
+
+/** Milliseconds since the epoch that a UUIDv7 carries (RFC 9562 §5.7). */
+export const uuidV7Time = (uuid: string): number => Number.parseInt(uuid.slice(0, 8) + uuid.slice(9, 13), 16);

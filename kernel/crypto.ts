@@ -1,0 +1,37 @@
+import { createHmac, createPublicKey, hash, type KeyObject, verify } from 'node:crypto';
+import type { Crypto, SignatureAlgorithm } from '../contracts/crypto.ts';
+
+const cacheLimit = 4096;
+const keys = new Map<string, KeyObject>();
+
+const importSpki = (spki: Uint8Array): KeyObject => {
+  const id = Buffer.from(spki).toString('latin1');
+  const cached = keys.get(id);
+  if (cached !== undefined) return cached;
+  const key = createPublicKey({ key: Buffer.from(spki), format: 'der', type: 'spki' });
+  if (keys.size >= cacheLimit) keys.clear();
+  keys.set(id, key);
+  return key;
+};
+
+const keyFits = (algorithm: SignatureAlgorithm, key: KeyObject): boolean =>
+  algorithm === 'Ed25519'
+    ? key.asymmetricKeyType === 'ed25519'
+    : key.asymmetricKeyType === 'ec' && key.asymmetricKeyDetails?.namedCurve === 'prime256v1';
+
+/** `Crypto` over `node:crypto`. Public keys are imported once and kept, at most 4,096 of them. */
+export const nodeCrypto: Crypto = {
+  sha256: (bytes) => hash('sha256', bytes, 'buffer'),
+  hmacSha256: (key, bytes) => createHmac('sha256', key).update(bytes).digest(),
+  verify: (algorithm, spki, message, signature) => {
+    try {
+      const key = importSpki(spki);
+      if (!keyFits(algorithm, key)) return false;
+      if (algorithm === 'Ed25519') return verify(null, message, key, signature);
+      const dsaEncoding = algorithm === 'ES256' ? 'ieee-p1363' : 'der';
+      return verify('sha256', message, { key, dsaEncoding }, signature);
+    } catch {
+      return false; // a key or signature that cannot be read verifies nothing
+    }
+  },
+};

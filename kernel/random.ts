@@ -1,0 +1,40 @@
+import { createHash, randomBytes } from 'node:crypto';
+
+/** The one source of randomness. */
+export interface Random {
+  readonly bytes: (length: number) => Uint8Array;
+}
+
+/** Random bytes of the operating system. */
+export const systemRandom: Random = { bytes: (length) => randomBytes(length) };
+
+/** The same bytes for the same seed: for simulations, generators and tests. */
+export const seededRandom = (seed: string): Random => {
+  let counter = 0;
+  return {
+    bytes: (length) => {
+      const out = new Uint8Array(length);
+      for (let offset = 0; offset < length; offset += 32) {
+        const block = createHash('sha256').update(`${seed}/${counter}`).digest();
+        counter += 1;
+        out.set(block.subarray(0, Math.min(32, length - offset)), offset);
+      }
+      return out;
+    },
+  };
+};
+
+/** A UUIDv7 (RFC 9562 §5.7) at the instant `now`, lower case. */
+export const uuidV7 = (now: number, random: Random): string => {
+  const bytes = new Uint8Array(16);
+  bytes.set(random.bytes(10), 6);
+  let time = now;
+  for (let index = 5; index >= 0; index -= 1) {
+    bytes[index] = time % 256;
+    time = Math.floor(time / 256);
+  }
+  bytes[6] = ((bytes[6] ?? 0) & 0x0f) | 0x70;
+  bytes[8] = ((bytes[8] ?? 0) & 0x3f) | 0x80;
+  const hex = Buffer.from(bytes).toString('hex');
+  return [hex.slice(0, 8), hex.slice(8, 12), hex.slice(12, 16), hex.slice(16, 20), hex.slice(20)].join('-');
+};
