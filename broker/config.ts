@@ -1,0 +1,132 @@
+import { z } from 'zod';
+import { booleanText, integerText, originText, readSettings, setting, type ValuesOf } from '../kernel/settings.ts';
+
+/** Every setting of the broker; docs/configuration.md is generated from this table. */
+export const brokerSettings = {
+  STEKKER_DATA: setting(z.string().min(1, 'is empty'), 'Folder for everything this broker keeps.', '/var/lib/stekker'),
+  STEKKER_INTENT_FOLDER: setting(
+    z.string().optional(),
+    'Folder of the file with the last signed checkpoint; must lie outside every backup of the rows. Default: `intent` beside the data folder.',
+    '/var/lib/stekker-intent',
+  ),
+  STEKKER_MODE: setting(
+    z.enum(['production', 'development'], { error: 'is neither production nor development' }).default('production'),
+    'In `production`, plain HTTP and loopback counterparties are refused.',
+    'production',
+  ),
+  STEKKER_ALLOW_LOOPBACK_HTTP: setting(
+    booleanText.prefault('false'),
+    'Development only: speak plain HTTP with counterparties on `localhost`.',
+    'false',
+  ),
+  STEKKER_ROLE: setting(
+    z.enum(['broker', 'accreditor'], { error: 'is neither broker nor accreditor' }).default('broker'),
+    'What this process is: the hub with log and store, or an accreditor that issues accreditations.',
+    'broker',
+  ),
+  STEKKER_PUBLIC_URL: setting(
+    originText,
+    'Origin under which others reach it; the DID follows from it.',
+    'https://broker.example',
+  ),
+  STEKKER_PUBLIC_HOST: setting(z.string().default('0.0.0.0'), 'Address it listens on.', '0.0.0.0'),
+  STEKKER_PUBLIC_PORT: setting(integerText(0, 65_535).prefault('8090'), 'Port it listens on.', '8090'),
+  STEKKER_MANAGEMENT_HOST: setting(z.string().default('127.0.0.1'), "Address of the operator's API.", '127.0.0.1'),
+  STEKKER_MANAGEMENT_PORT: setting(integerText(0, 65_535).prefault('8091'), "Port of the operator's API.", '8091'),
+  STEKKER_TLS_CERT: setting(
+    z.string().optional(),
+    'PEM file with the certificate chain; without it a proxy in front ends TLS.',
+    '/run/tls/cert.pem',
+  ),
+  STEKKER_TLS_KEY: setting(
+    z.string().optional(),
+    'PEM file with the private key of the certificate.',
+    '/run/tls/key.pem',
+  ),
+  STEKKER_PASSPHRASE: setting(
+    z.string().min(12, 'is shorter than 12 characters'),
+    'Opens the keys in the data folder.',
+    'a sentence nobody guesses',
+    { secret: true },
+  ),
+  STEKKER_MANAGEMENT_TOKEN: setting(
+    z.string().min(24, 'is shorter than 24 characters'),
+    "Bearer token of the operator's API.",
+    'kq3…24 characters or more',
+    { secret: true },
+  ),
+  STEKKER_NAME: setting(
+    z.string().min(1).max(200).default('Stekker broker'),
+    'Name shown to participants.',
+    'Makelaar Voorbeeld',
+  ),
+  STEKKER_BROKER_URL: setting(
+    originText.optional(),
+    'Accreditor only: origin of the broker that hears of its revocations.',
+    'https://broker.example',
+  ),
+  STEKKER_ACCREDITORS: setting(
+    z
+      .string()
+      .default('')
+      .transform((text) => text.split(' ').filter((did) => did !== '')),
+    'DIDs of the accreditors this broker recognises, space separated.',
+    'did:web:accreditor.example',
+  ),
+  STEKKER_CHECKPOINT_MS: setting(
+    integerText(100, 60_000).prefault('1000'),
+    'A checkpoint is published at most this often.',
+    '1000',
+  ),
+  STEKKER_ANCHOR_RPC: setting(
+    z.url({ protocol: /^https?$/, error: 'is no URL of a node' }).optional(),
+    'JSON-RPC address of a node of the chain; without it nothing is anchored.',
+    'https://node.example',
+  ),
+  STEKKER_ANCHOR_CHAIN_ID: setting(
+    integerText(1, Number.MAX_SAFE_INTEGER).prefault('31337'),
+    'Chain id the node must have.',
+    '1',
+  ),
+  STEKKER_ANCHOR_CONTRACT: setting(
+    z
+      .string()
+      .regex(/^0x[0-9a-fA-F]{40}$/, 'is no address')
+      .optional(),
+    'Address of the anchor contract.',
+    '0x5FbDB2315678afecb367f032d93F642f64180aa3',
+  ),
+  STEKKER_ANCHOR_KEY: setting(
+    z
+      .string()
+      .regex(/^0x[0-9a-fA-F]{64}$/, 'is no private key')
+      .optional(),
+    'Key of the account that owns this log on the chain.',
+    '0x…',
+    { secret: true },
+  ),
+  STEKKER_ANCHOR_SECONDS: setting(
+    integerText(1, 86_400).prefault('3600'),
+    'A checkpoint is anchored at most this often.',
+    '3600',
+  ),
+  STEKKER_HARVEST_SECONDS: setting(
+    integerText(1, 86_400).prefault('300'),
+    "Members' catalogs are read again this often.",
+    '300',
+  ),
+  STEKKER_LOG_LEVEL: setting(
+    z.enum(['debug', 'info', 'warn', 'error', 'silent'], { error: 'is no level' }).default('info'),
+    'Least level of log lines.',
+    'info',
+  ),
+};
+
+export type BrokerConfig = ValuesOf<typeof brokerSettings>;
+
+/**
+ * Reads and checks the settings of the broker, or of an accreditor.
+ *
+ * @throws AppError `config-invalid` naming every wrong key.
+ */
+export const readBrokerConfig = (env: NodeJS.ProcessEnv): BrokerConfig => readSettings(brokerSettings, env, 'STEKKER_');
