@@ -6,8 +6,6 @@ import { type Command, helpOf, parseCommandLine, type Terminal } from './command
  * The one command. Each subcommand is loaded when it is asked for, so that `stekker verify` never loads a server.
  */
 const commands: Readonly<Record<string, () => Promise<Command>>> = {
-  broker: async () => (await import('./commands/broker.ts')).broker,
-  connector: async () => (await import('./commands/connector.ts')).connector,
   health: async () => (await import('./commands/health.ts')).health,
 };
 
