@@ -14,7 +14,8 @@ const importSpki = (spki: Uint8Array): KeyObject => {
   return key;
 };
 
-const keyFits = (algorithm: SignatureAlgorithm, key: KeyObject): boolean =>
+/** Whether a key is of the one kind that an algorithm takes. */
+export const keyFits = (algorithm: SignatureAlgorithm, key: KeyObject): boolean =>
   algorithm === 'Ed25519'
     ? key.asymmetricKeyType === 'ed25519'
     : key.asymmetricKeyType === 'ec' && key.asymmetricKeyDetails?.namedCurve === 'prime256v1';

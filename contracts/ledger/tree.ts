@@ -102,8 +102,9 @@ export const inclusionPath = (subtree: SubtreeRoot, index: number, size: number)
   return path.reverse();
 };
 
-/** The consistency proof from size `from` to size `to` (ledger §3 `cons`). */
+/** The consistency proof from size `from` to size `to` (ledger §3 `cons`); empty from the empty tree. */
 export const consistencyProof = (subtree: SubtreeRoot, from: number, to: number): Hash[] => {
+  if (from === 0) return [];
   const proof: Hash[] = [];
   let m = from;
   let begin = 0;
