@@ -7,6 +7,7 @@ import { type Command, helpOf, parseCommandLine, type Terminal } from './command
  */
 const commands: Readonly<Record<string, () => Promise<Command>>> = {
   health: async () => (await import('./commands/health.ts')).health,
+  verify: async () => (await import('./commands/verify.ts')).verify,
 };
 
 const overview = async (): Promise<string> => {
