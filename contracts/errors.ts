@@ -54,6 +54,7 @@ export const errorTable = {
   // Ledger
   'entry-refused': { status: 422, title: 'The artifact is not one that the log registers.' },
   'statement-conflict': { status: 409, title: 'Another statement is registered for this number.' },
+  'log-stopped': { status: 503, title: 'The log has stopped and waits for its operator.' },
   'not-yet': { status: 503, title: 'This cannot be answered yet; ask again.' },
   busy: { status: 503, title: 'The queue is full; ask again later.' },
   // Outbound

@@ -24,9 +24,13 @@ const isInOrder = (value: Json, depth: number): boolean => {
   if (typeof value !== 'object' || value === null) return typeof value === 'boolean' || value === null;
   if (depth > maxCanonicalDepth) return false;
   if (Array.isArray(value)) return value.every((item) => isInOrder(item, depth + 1));
+  return areMembersInOrder(value as { readonly [key: string]: Json }, depth);
+};
+
+const areMembersInOrder = (value: { readonly [key: string]: Json }, depth: number): boolean => {
   let last = '';
-  for (const [key, item] of Object.entries(value)) {
-    if (key < last || !key.isWellFormed() || !isInOrder(item, depth + 1)) return false;
+  for (const key of Object.keys(value)) {
+    if (key < last || !key.isWellFormed() || !isInOrder(value[key] as Json, depth + 1)) return false;
     last = key;
   }
   return true;
@@ -160,15 +164,24 @@ export const parseJsonText = (text: string, limits: JsonLimits = defaultJsonLimi
   return value;
 };
 
+/** Whether `text`, which was parsed into `value`, is its canonical form. A key that stands twice cannot be canonical. */
+export const isCanonical = (value: Json, text: string): boolean => {
+  try {
+    return canonicalize(value) === text;
+  } catch {
+    return false; // too deep, or half a character
+  }
+};
+
 /**
  * The value of text that must be canonical already: the bytes that were signed are the bytes that are read (ledger §2).
- * Undefined when it is not JSON, or not in canonical form. A key that stands twice cannot be canonical.
+ * Undefined when it is not JSON, or not in canonical form.
  */
 export const parseCanonical = (text: string): Json | undefined => {
   try {
     const value: Json = JSON.parse(text);
-    return canonicalize(value) === text ? value : undefined;
+    return isCanonical(value, text) ? value : undefined;
   } catch {
-    return undefined; // no JSON, too deep, or half a character
+    return undefined;
   }
 };

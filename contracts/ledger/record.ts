@@ -29,25 +29,26 @@ export type Outcome = (typeof outcomes)[number];
 
 const status = z.union([z.literal(''), z.string().regex(/^[1-5]\d\d$/)], { error: 'is no HTTP status' });
 
+/** Members in canonical order, so that what is parsed is written again without sorting: a million times, in a large file. */
 export const usageRecord = z.strictObject({
-  v: version,
-  type: z.literal('usage-record'),
   agreement: name,
   asset: name,
-  op: z.literal('read'),
-  n: positiveDecimal,
-  request: requestId,
-  part: positiveDecimal,
   at: time,
   bytes: decimal,
-  digest: hash32,
-  outcome: z.enum(outcomes),
-  status,
   context: hash32,
-  price: hashOrNone,
-  units,
+  digest: hash32,
   ext: hashOrNone,
+  n: positiveDecimal,
+  op: z.literal('read'),
+  outcome: z.enum(outcomes),
+  part: positiveDecimal,
+  price: hashOrNone,
+  request: requestId,
   salt: salt16,
+  status,
+  type: z.literal('usage-record'),
+  units,
+  v: version,
 });
 export type UsageRecord = z.infer<typeof usageRecord>;
 

@@ -1,6 +1,6 @@
 import { fromBase64, fromBase64Url, sameBytes, utf8 } from '../bytes.ts';
 import type { Crypto } from '../crypto.ts';
-import { canonicalize, type Json, parseCanonical } from '../json.ts';
+import { canonicalize, isCanonical, type Json } from '../json.ts';
 import { parsePeerTime, parseTime } from '../time.ts';
 import {
   type AgreementPayload,
@@ -122,10 +122,11 @@ const verdict = (code: ExitCode, steps: readonly Step[], rest: Partial<Verdict> 
 
 const readFile = (text: string): { readonly file: AnyReceipt } | { readonly refused: Verdict } => {
   const refuse = (code: 1 | 2, detail: string) => ({ refused: verdict(code, [{ step: 0, state: 'failed', detail }]) });
-  const type = typeOf(parseLoosely(text));
-  if (type !== 'receipt' && type !== 'receipts') return refuse(2, 'this is no receipt that this program knows');
-  const value = parseCanonical(text);
-  if (value === undefined) return refuse(1, 'the file is not in canonical form: something was changed or added');
+  const value = parseLoosely(text);
+  const type = typeOf(value);
+  if (value === undefined || (type !== 'receipt' && type !== 'receipts'))
+    return refuse(2, 'this is no receipt that this program knows');
+  if (!isCanonical(value, text)) return refuse(1, 'the file is not in canonical form: something was changed or added');
   const parsed = type === 'receipt' ? check(receipt, value) : check(packedReceipts, value);
   return parsed.ok ? { file: parsed.value } : refuse(1, parsed.reason);
 };
