@@ -95,6 +95,7 @@ describe('merkle tree', () => {
           expect(isIncluded(nodeCrypto, leaf, { index, size, path: wrong, root })).toBe(false);
         }
         expect(isIncluded(nodeCrypto, leaf, { index: size, size, path, root })).toBe(false);
+        expect(isIncluded(nodeCrypto, leaf, { index, size: 2 * size, path, root })).toBe(false);
         expect(isIncluded(nodeCrypto, leaf, { index: -1, size, path, root })).toBe(false);
         const earlier = 1 + (at % (size - 1));
         const proof = consistencyProof(subtree, earlier, size);
