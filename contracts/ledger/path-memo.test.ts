@@ -41,7 +41,19 @@ describe('many paths to one root', () => {
           }
         },
       ),
+      { numRuns: 400 },
     );
+  });
+
+  test('a node that is carried up at the right edge is known by both its names (seed -1966013527)', () => {
+    const leaves = Array.from({ length: 20 }, (_, index) => leafHash(nodeCrypto, utf8(`${index}`)));
+    const subtree = subtreesOf(nodeCrypto, leaves);
+    const memo = createPathMemo(nodeCrypto, 20, rootOf(nodeCrypto, leaves));
+    for (const index of [16, 0]) {
+      expect(
+        memo.includes(leaves[index] ?? new Uint8Array(0), index, inclusionPath(subtree, index, 20).map(toBase64Url)),
+      ).toBe(true);
+    }
   });
 
   test('an index outside the tree, and a path that is no base64url, are refused', () => {

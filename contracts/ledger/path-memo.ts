@@ -57,7 +57,7 @@ export const createPathMemo = (crypto: Pick<Crypto, 'sha256'>, size: number, roo
     const sibling = fromBase64Url(text);
     if (walk.s === 0 || sibling === undefined) return undefined;
     const at = siblingOf(walk);
-    seen.push([placeOf(walk.level, at), text]);
+    seen.push([placeOf(walk.level, walk.f), toBase64Url(hash)], [placeOf(walk.level, at), text]); // under the name its sibling knows it by
     const parent = at < walk.f ? nodeHash(crypto, sibling, hash) : nodeHash(crypto, hash, sibling);
     up(walk);
     return parent;
