@@ -1,0 +1,91 @@
+import { mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { AppError } from '../contracts/errors.ts';
+
+/** A file that is open for appending. */
+export interface AppendFile {
+  /** Writes all bytes at the end; durable only after `sync`. */
+  readonly append: (bytes: Uint8Array) => Promise<void>;
+  /** `fdatasync`. One that failed is never repeated on the same file: nobody knows what it dropped (ledger §7). */
+  readonly sync: () => Promise<void>;
+  readonly close: () => Promise<void>;
+}
+
+/**
+ * The files of everything that must survive a crash: journal, tiles, intent. What is not synced may be lost or torn, and a
+ * new or renamed name is durable only after `syncFolder`; the test double does exactly that.
+ */
+export interface FilePort {
+  /** Opens for appending, and creates the file and its folders when they are not there. */
+  readonly open: (path: string) => Promise<AppendFile>;
+  /** All bytes, or undefined when there is no such file. */
+  readonly read: (path: string) => Promise<Uint8Array | undefined>;
+  /** Names in a folder, sorted; none when there is no such folder. */
+  readonly list: (folder: string) => Promise<readonly string[]>;
+  /** Atomic replacement. */
+  readonly rename: (from: string, to: string) => Promise<void>;
+  /** A file or a folder with all in it; nothing when it is not there. */
+  readonly remove: (path: string) => Promise<void>;
+  /** Makes the names in a folder durable. */
+  readonly syncFolder: (folder: string) => Promise<void>;
+}
+
+const codeOf = (error: unknown): unknown =>
+  typeof error === 'object' && error !== null && 'code' in error ? error.code : undefined;
+
+const fullCodes = new Set<unknown>(['ENOSPC', 'EDQUOT', 'EFBIG']);
+
+/** A full disk gets its own code: the operator can do something about it. */
+const mapped = (cause: unknown): unknown =>
+  fullCodes.has(codeOf(cause)) ? new AppError('disk-full', { cause }) : cause;
+
+const attempt = async <Value>(work: () => Promise<Value>): Promise<Value> => {
+  try {
+    return await work();
+  } catch (cause) {
+    throw mapped(cause);
+  }
+};
+
+const isMissing = (error: unknown): boolean => codeOf(error) === 'ENOENT';
+
+const orUndefined = async <Value>(work: Promise<Value>): Promise<Value | undefined> => {
+  try {
+    return await work;
+  } catch (error) {
+    if (isMissing(error)) return undefined;
+    throw error;
+  }
+};
+
+const folderOf = (path: string): string => path.slice(0, Math.max(0, path.lastIndexOf('/'))) || '.';
+
+const openAppend = async (path: string): Promise<AppendFile> => {
+  await mkdir(folderOf(path), { recursive: true });
+  const handle = await open(path, 'a', 0o600);
+  return {
+    append: (bytes) =>
+      attempt(async () => {
+        for (let offset = 0; offset < bytes.length; )
+          offset += (await handle.write(bytes, offset, bytes.length - offset)).bytesWritten;
+      }),
+    sync: () => attempt(() => handle.datasync()),
+    close: () => handle.close(),
+  };
+};
+
+/** Files of the machine. Throws AppError `disk-full` when it takes no more. */
+export const nodeFiles: FilePort = {
+  open: (path) => attempt(() => openAppend(path)),
+  read: (path) => orUndefined(readFile(path)),
+  list: async (folder) => ((await orUndefined(readdir(folder))) ?? []).toSorted(),
+  rename: (from, to) => attempt(() => rename(from, to)),
+  remove: (path) => rm(path, { recursive: true, force: true }),
+  syncFolder: async (folder) => {
+    const handle = await open(folder, 'r');
+    try {
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+  },
+};

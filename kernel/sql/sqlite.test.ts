@@ -1,0 +1,114 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Kysely } from 'kysely';
+import { afterAll, describe, expect, test } from 'vitest';
+import { migrate } from './migrate.ts';
+import { openSqlite } from './sqlite.ts';
+
+interface Tables {
+  thing: { id: string; count: number; note: string | null };
+}
+
+const folder = mkdtempSync(join(tmpdir(), 'stekker-sqlite-'));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+const first = {
+  name: '2026-01-01-first',
+  up: async (db: Kysely<Tables>) => {
+    await db.schema
+      .createTable('thing')
+      .addColumn('id', 'text', (column) => column.primaryKey())
+      .addColumn('count', 'bigint', (column) => column.notNull())
+      .addColumn('note', 'text')
+      .execute();
+  },
+};
+
+const fresh = async (name: string) => {
+  const sqlite = openSqlite<Tables>({ path: join(folder, name, 'rows.sqlite') });
+  await migrate(sqlite.db, 'things', [first]);
+  return sqlite;
+};
+
+describe('sqlite', () => {
+  test('writes and reads, and says how many rows changed', async () => {
+    await using sqlite = await fresh('plain');
+    const { db } = sqlite;
+    await db
+      .insertInto('thing')
+      .values([
+        { id: 'a', count: 1, note: null },
+        { id: 'b', count: 2 ** 40, note: 'x' },
+      ])
+      .execute();
+    const changed = await db.updateTable('thing').set({ note: 'y' }).where('count', '>', 0).executeTakeFirst();
+    expect(changed.numUpdatedRows).toBe(2n);
+    const rows = await db.selectFrom('thing').selectAll().orderBy('id').execute();
+    expect(rows.map((row) => ({ ...row }))).toEqual([
+      { id: 'a', count: 1, note: 'y' },
+      { id: 'b', count: 2 ** 40, note: 'y' },
+    ]);
+  });
+
+  test('a transaction that throws leaves nothing, and others wait for it', async () => {
+    await using sqlite = await fresh('transaction');
+    const { db } = sqlite;
+    const failing = db.transaction().execute(async (transaction) => {
+      await transaction.insertInto('thing').values({ id: 'a', count: 1, note: null }).execute();
+      throw new Error('changed my mind');
+    });
+    const waiting = db.insertInto('thing').values({ id: 'b', count: 1, note: null }).execute();
+    await expect(failing).rejects.toThrow('changed my mind');
+    await waiting;
+    const ids = await db.selectFrom('thing').select('id').execute();
+    expect(ids.map(({ id }) => id)).toEqual(['b']);
+  });
+
+  test('a unique value is refused, a column that cannot hold a value is our fault', async () => {
+    await using sqlite = await fresh('unique');
+    const { db } = sqlite;
+    await db.insertInto('thing').values({ id: 'a', count: 1, note: null }).execute();
+    await expect(db.insertInto('thing').values({ id: 'a', count: 1, note: null }).execute()).rejects.toThrow('UNIQUE');
+    const odd = { id: 'c', count: true as unknown as number, note: null };
+    await expect(db.insertInto('thing').values(odd).execute()).rejects.toMatchObject({ code: 'invariant-broken' });
+  });
+
+  test('steps run once; a database of a newer version is refused by name', async () => {
+    await using sqlite = await fresh('newer');
+    await migrate(sqlite.db, 'things', [first]);
+    await migrate(sqlite.db, 'things', [first, { name: '2026-02-01-second', up: async () => undefined }]);
+    await migrate(sqlite.db, 'others', []);
+    await expect(migrate(sqlite.db, 'things', [first])).rejects.toMatchObject({
+      code: 'data-newer',
+      detail: expect.stringContaining('2026-02-01-second'),
+    });
+  });
+
+  test('a step that fails leaves no trace and can be repeated', async () => {
+    await using sqlite = await fresh('failing');
+    let isBroken = true;
+    const step = {
+      name: '2026-03-01-third',
+      up: async (db: Kysely<Tables>) => {
+        await db.insertInto('thing').values({ id: 'z', count: 1, note: null }).execute();
+        if (isBroken) throw new Error('no');
+      },
+    };
+    await expect(migrate(sqlite.db, 'things', [first, step])).rejects.toThrow('no');
+    expect(await sqlite.db.selectFrom('thing').selectAll().execute()).toEqual([]);
+    isBroken = false;
+    await migrate(sqlite.db, 'things', [first, step]);
+    expect(await sqlite.db.selectFrom('thing').selectAll().execute()).toHaveLength(1);
+  });
+
+  test('a database that may not grow says that the disk is full', async () => {
+    await using sqlite = await fresh('full');
+    const { sql } = await import('kysely');
+    await sql`pragma max_page_count = 8`.execute(sqlite.db);
+    const note = 'x'.repeat(100_000);
+    await expect(sqlite.db.insertInto('thing').values({ id: 'a', count: 1, note }).execute()).rejects.toMatchObject({
+      code: 'disk-full',
+    });
+  });
+});
