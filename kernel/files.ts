@@ -21,7 +21,9 @@ export interface FilePort {
   readonly read: (path: string) => Promise<Uint8Array | undefined>;
   /** Names in a folder, sorted; none when there is no such folder. */
   readonly list: (folder: string) => Promise<readonly string[]>;
-  /** Atomic replacement. */
+  /** With its parents; nothing when it is there. */
+  readonly makeFolder: (folder: string) => Promise<void>;
+  /** Atomic replacement; the folder of `to` must be there. */
   readonly rename: (from: string, to: string) => Promise<void>;
   /** A file or a folder with all in it; nothing when it is not there. */
   readonly remove: (path: string) => Promise<void>;
@@ -78,6 +80,7 @@ export const nodeFiles: FilePort = {
   open: (path) => attempt(() => openAppend(path)),
   read: (path) => orUndefined(readFile(path)),
   list: async (folder) => ((await orUndefined(readdir(folder))) ?? []).toSorted(),
+  makeFolder: (folder) => attempt(async () => void (await mkdir(folder, { recursive: true }))),
   rename: (from, to) => attempt(() => rename(from, to)),
   remove: (path) => rm(path, { recursive: true, force: true }),
   syncFolder: async (folder) => {

@@ -34,6 +34,7 @@ describe.each([
     await write(files, at('one'), 'b');
     await write(files, at('two.tmp'), 'c');
     expect(await files.list(`${root}/plain`)).toEqual(['one', 'two.tmp']);
+    await files.makeFolder(`${root}/plain`);
     await files.rename(at('two.tmp'), at('one'));
     await files.syncFolder(`${root}/plain`);
     expect(await readText(files, at('one'))).toBe('c');

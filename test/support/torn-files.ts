@@ -95,6 +95,7 @@ export const tornFiles = (): TornFiles => {
       const inside = [...current.keys()].filter((path) => path.startsWith(`${folder}/`));
       return [...new Set(inside.map((path) => path.slice(folder.length + 1).split('/')[0] ?? ''))].toSorted();
     },
+    makeFolder: async () => undefined,
     rename: async (from, to) => {
       step();
       const inode = current.get(from);
