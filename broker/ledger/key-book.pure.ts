@@ -16,6 +16,8 @@ export interface KeyBook {
   /** Whether an event may stand at `index`: its signer counts, and the history stays one. */
   readonly accepts: (artifact: PublicArtifact, index: number) => Checked<undefined>;
   readonly pending: () => readonly PendingEffect[];
+  /** Whether a key was reported compromised: what it signed convicts nobody any more (ledger §8). */
+  readonly isCompromised: (kid: string) => boolean;
   /** Takes in a public entry that is durable. */
   readonly add: (row: PublicRow) => void;
 }
@@ -41,6 +43,7 @@ export const createKeyBook = (
 ): KeyBook => {
   const people = new Map<string, Person>();
   const didOfEvent = new Map<string, string>();
+  const compromised = new Set<string>();
   let waiting: readonly PendingEffect[] = [];
 
   const didFor = (artifact: PublicArtifact): string | undefined => {
@@ -63,6 +66,7 @@ export const createKeyBook = (
     const history = { events: [...(before?.history.events ?? []), { hash, index: row.index }] };
     update(value.did, [...(before?.placed ?? []), { index: row.index, artifact }], history);
     didOfEvent.set(hash, value.did);
+    if (value.event === 'compromise') for (const { kid } of value.keys) compromised.add(kid);
     const effect = { did: value.did, hash, index: row.index, at: row.at };
     waiting = pendingAfter(waiting, { value, effect });
   };
@@ -85,6 +89,7 @@ export const createKeyBook = (
       return order.ok ? good(undefined) : order;
     },
     pending: () => waiting,
+    isCompromised: (kid) => compromised.has(kid),
     add: (row) => {
       const artifact = readPublicText(row.text);
       if (!artifact.ok) throw new RangeError(`public entry ${row.index} ${artifact.reason}`);

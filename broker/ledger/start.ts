@@ -6,7 +6,7 @@ import { computeFromTiles } from '../../contracts/ledger/tile-proofs.ts';
 import { hashesOfTile, tilePath, tileWidth } from '../../contracts/ledger/tiles.ts';
 import { consistencyProof, isConsistent, rootOfStack, sizeOfStack } from '../../contracts/ledger/tree.ts';
 import type { Logger } from '../../kernel/log.ts';
-import { peaksOf } from './batch.ts';
+import { headOf, peaksOf } from './batch.ts';
 import { type Edge, edgeTiles, emptyEdge, growEdge, readEdge, rootOfEdge } from './edge.pure.ts';
 import type { ChainHead, LogFiles, LogHead, LogStore, Origin, SignedHead, SignedStore } from './ports.ts';
 import { type Published, type PublisherStart, writeTiles } from './publisher.ts';
@@ -33,14 +33,12 @@ interface SizedRoot {
   readonly root: Uint8Array;
 }
 
-const noRows: LogHead = { size: 0, root: '', stack: [] };
-
 const restored = (detail: string): AppError => new AppError('backup-restored', { detail });
 
 /** The head of the rows, and that it is what its own stack says. */
 const readHead = async ({ store, origin, crypto }: StartTools): Promise<LogHead> => {
   const head = await store.head(origin);
-  if (head === undefined) return noRows;
+  if (head === undefined) return headOf(crypto, 0, []);
   const stack = peaksOf(head.stack);
   const [beyond] = await store.entries(origin, head.size, head.size + 1);
   const isWhole = sizeOfStack(stack) === head.size && toBase64Url(rootOfStack(crypto, stack)) === head.root;

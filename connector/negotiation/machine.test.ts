@@ -45,7 +45,7 @@ describe('negotiation machine', () => {
         }
       }
     }
-    expect(lawful).toBe(20);
+    expect(lawful).toBe(19);
   });
 
   test('final states take nothing and send nothing', () => {
