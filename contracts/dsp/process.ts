@@ -105,7 +105,10 @@ export const createMachine = <State extends string, Kind extends string>(
     return moved(to(process, process.state, { kind, leadsTo, message }), ['send']);
   };
 
-  /** Whether our message under way beats the one that crossed it; between equals a provider's start does. */
+  /**
+   * Whether our message under way beats the one that crossed it. Having decided to terminate, we refuse everything else;
+   * between equals a provider's start wins, because it carries the data address.
+   */
   const wins = ({ role, pending }: Its, received: Kind): boolean => {
     if (pending === null || isTermination(received)) return false;
     if (isTermination(pending.kind)) return true;
@@ -118,7 +121,6 @@ export const createMachine = <State extends string, Kind extends string>(
 
   const received = (process: Its, kind: Kind): Result => {
     const { role, state, pending } = process;
-    if (pending !== null && isTermination(pending.kind) && !isTermination(kind)) return illegal(process, kind);
     const next = protocol.receives[role][state]?.[kind];
     if (next !== undefined) return wins(process, kind) ? illegal(process, kind) : moved(to(process, next));
     // A message that only makes sense after ours proves that ours arrived (dsp §5.3, early messages).
