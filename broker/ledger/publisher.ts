@@ -105,7 +105,8 @@ export class Publisher {
   #signed: SignedHead | undefined;
   #published: Published | undefined;
   #target: LogHead;
-  #running: Promise<void> | undefined;
+  #isRunning = false;
+  #running: Promise<void> = Promise.resolve();
   #isOver = false;
   readonly #pause = new AbortController();
 
@@ -124,7 +125,9 @@ export class Publisher {
   /** There are more rows: publishes them, at most once in the interval. Returns at once. */
   wake(head: LogHead): void {
     this.#target = head;
-    if (!this.#isOver) this.#running ??= this.#run();
+    if (this.#isOver || this.#isRunning) return;
+    this.#isRunning = true;
+    this.#running = this.#run();
   }
 
   /** Publishes what is committed, then ends. */
@@ -191,6 +194,6 @@ export class Publisher {
       await this.#tryPublish();
       await clock.sleep(intervalMs, this.#pause.signal);
     }
-    this.#running = undefined;
+    this.#isRunning = false; // in the same turn as the last look at the target: no wake-up is lost
   }
 }

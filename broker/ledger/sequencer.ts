@@ -55,7 +55,8 @@ export class Sequencer {
   #waiting: Waiting[] = [];
   #stopped: AppError | undefined;
   #isClosing = false;
-  #running: Promise<void> | undefined;
+  #isRunning = false;
+  #running: Promise<void> = Promise.resolve();
   #endPause: (() => void) | undefined;
 
   /** @param head the rows as the start-up checks found them. */
@@ -79,8 +80,10 @@ export class Sequencer {
       return Promise.reject(new AppError('busy', { retryAfterSeconds: 1 }));
     return new Promise((resolve, reject) => {
       this.#waiting.push({ candidate, resolve, reject });
-      this.#running ??= this.#run();
       if (this.#isReady()) this.#endPause?.();
+      if (this.#isRunning) return;
+      this.#isRunning = true;
+      this.#running = this.#run();
     });
   }
 
@@ -119,7 +122,7 @@ export class Sequencer {
       const batch = this.#takeBatch();
       if (batch.length > 0) await this.#runBatch(batch);
     }
-    this.#running = undefined;
+    this.#isRunning = false; // in the same turn as the last look at the queue: nobody waits for ever
   }
 
   /** A public entry may change which keys count for what comes behind it: a batch ends with the first one. */
