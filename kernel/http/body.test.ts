@@ -4,7 +4,7 @@ import { AppError } from '../../contracts/errors.ts';
 import { readBytes, readJson } from './body.ts';
 import { problemResponse } from './problem.ts';
 
-const post = (body: BodyInit, type = 'application/json') =>
+const post = (body: string | ReadableStream<Uint8Array>, type = 'application/json') =>
   new Request('http://localhost/', {
     method: 'POST',
     body,
