@@ -1,0 +1,333 @@
+import type { Kysely } from 'kysely';
+import type { Role } from '../../../contracts/dsp/process.ts';
+import { AppError } from '../../../contracts/errors.ts';
+import type { Did, ParticipantId } from '../../../contracts/ids.ts';
+import type { Json } from '../../../contracts/json.ts';
+import type { Migration } from '../../../kernel/sql/migrate.ts';
+import { type OutboxTable, putTask } from '../../../kernel/sql/outbox.ts';
+import type { ProcessChange, ProcessRow, ProcessStore, ReceivedMessage, SaveResult } from '../../exchange/ports.ts';
+
+/** Processes of negotiation and transfer, the messages they accepted, and the tasks they ask for, in one database. */
+
+export interface ProcessTables extends OutboxTable {
+  process: {
+    protocol: string;
+    participant: string;
+    pid: string;
+    role: Role;
+    peer: string;
+    peer_pid: string | null;
+    peer_base: string;
+    state: string;
+    pending: string | null;
+    outgoing: string | null;
+    settled_peer: string;
+    data: string;
+    created_at: number;
+    updated_at: number;
+    version: number;
+  };
+  process_name: { protocol: string; participant: string; name: string; value: string; pid: string };
+  received_message: {
+    protocol: string;
+    participant: string;
+    peer: string;
+    id: string;
+    body_hash: string;
+    status: number;
+    answer: string;
+    newest: string;
+    received_at: number;
+  };
+  used_token: { issuer: string; jti: string; expires_at: number };
+}
+
+export const processMigrations: readonly Migration<ProcessTables>[] = [
+  {
+    name: '2026-11-24-process',
+    up: async (db) => {
+      const { schema } = db;
+      await schema
+        .createTable('process')
+        .addColumn('protocol', 'text', (column) => column.notNull())
+        .addColumn('participant', 'text', (column) => column.notNull())
+        .addColumn('pid', 'text', (column) => column.notNull())
+        .addColumn('role', 'text', (column) => column.notNull())
+        .addColumn('peer', 'text', (column) => column.notNull())
+        .addColumn('peer_pid', 'text')
+        .addColumn('peer_base', 'text', (column) => column.notNull())
+        .addColumn('state', 'text', (column) => column.notNull())
+        .addColumn('pending', 'text')
+        .addColumn('outgoing', 'text')
+        .addColumn('settled_peer', 'text', (column) => column.notNull())
+        .addColumn('data', 'text', (column) => column.notNull())
+        .addColumn('created_at', 'bigint', (column) => column.notNull())
+        .addColumn('updated_at', 'bigint', (column) => column.notNull())
+        .addColumn('version', 'integer', (column) => column.notNull())
+        .addPrimaryKeyConstraint('process_pk', ['protocol', 'participant', 'pid'])
+        .execute();
+      await schema
+        .createTable('process_name')
+        .addColumn('protocol', 'text', (column) => column.notNull())
+        .addColumn('participant', 'text', (column) => column.notNull())
+        .addColumn('name', 'text', (column) => column.notNull())
+        .addColumn('value', 'text', (column) => column.notNull())
+        .addColumn('pid', 'text', (column) => column.notNull())
+        .addPrimaryKeyConstraint('process_name_pk', ['protocol', 'participant', 'name', 'value'])
+        .execute();
+      await schema
+        .createTable('received_message')
+        .addColumn('protocol', 'text', (column) => column.notNull())
+        .addColumn('participant', 'text', (column) => column.notNull())
+        .addColumn('peer', 'text', (column) => column.notNull())
+        .addColumn('id', 'text', (column) => column.notNull())
+        .addColumn('body_hash', 'text', (column) => column.notNull())
+        .addColumn('status', 'integer', (column) => column.notNull())
+        .addColumn('answer', 'text', (column) => column.notNull())
+        .addColumn('newest', 'text', (column) => column.notNull())
+        .addColumn('received_at', 'bigint', (column) => column.notNull())
+        .addPrimaryKeyConstraint('received_message_pk', ['protocol', 'participant', 'peer', 'id'])
+        .execute();
+      await schema
+        .createTable('used_token')
+        .addColumn('issuer', 'text', (column) => column.notNull())
+        .addColumn('jti', 'text', (column) => column.notNull())
+        .addColumn('expires_at', 'bigint', (column) => column.notNull())
+        .addPrimaryKeyConstraint('used_token_pk', ['issuer', 'jti'])
+        .execute();
+    },
+  },
+];
+
+const encode = <State extends string, Kind extends string, Data>(
+  protocol: string,
+  row: ProcessRow<State, Kind, Data>,
+): ProcessTables['process'] => ({
+  protocol,
+  participant: row.participant,
+  pid: row.pid,
+  role: row.process.role,
+  peer: row.peer,
+  peer_pid: row.peerPid,
+  peer_base: row.peerBase,
+  state: row.process.state,
+  pending: row.process.pending === null ? null : JSON.stringify(row.process.pending),
+  outgoing: row.outgoing === null ? null : JSON.stringify(row.outgoing),
+  settled_peer: row.settledPeer,
+  data: JSON.stringify(row.data),
+  created_at: row.createdAt,
+  updated_at: row.updatedAt,
+  version: row.version,
+});
+
+/** What stands in our own columns was written by `encode`, so its forms are known. */
+const decode = <State extends string, Kind extends string, Data>(
+  row: ProcessTables['process'],
+): ProcessRow<State, Kind, Data> => ({
+  participant: row.participant as ParticipantId,
+  pid: row.pid,
+  peer: row.peer as Did,
+  peerPid: row.peer_pid,
+  peerBase: row.peer_base,
+  process: {
+    role: row.role,
+    state: row.state as State,
+    pending: row.pending === null ? null : JSON.parse(row.pending),
+  },
+  outgoing: row.outgoing === null ? null : JSON.parse(row.outgoing),
+  settledPeer: row.settled_peer,
+  data: JSON.parse(row.data),
+  createdAt: Number(row.created_at),
+  updatedAt: Number(row.updated_at),
+  version: row.version,
+});
+
+/** Ends the transaction without changing anything; the result is handed out. */
+class Refused extends Error {
+  readonly result: Exclude<SaveResult, 'saved'>;
+  constructor(result: Exclude<SaveResult, 'saved'>) {
+    super(result);
+    this.result = result;
+  }
+}
+
+type Tables = Kysely<ProcessTables>;
+
+const saveRow = async (db: Tables, values: ProcessTables['process']): Promise<void> => {
+  if (values.version === 1) {
+    const { numInsertedOrUpdatedRows } = await db
+      .insertInto('process')
+      .values(values)
+      .onConflict((conflict) => conflict.doNothing())
+      .executeTakeFirst();
+    if (numInsertedOrUpdatedRows !== 1n) throw new Refused('conflict');
+    return;
+  }
+  const { numUpdatedRows } = await db
+    .updateTable('process')
+    .set(values)
+    .where('protocol', '=', values.protocol)
+    .where('participant', '=', values.participant)
+    .where('pid', '=', values.pid)
+    .where('version', '=', values.version - 1)
+    .executeTakeFirst();
+  if (numUpdatedRows !== 1n) throw new Refused('conflict');
+};
+
+const saveNames = async (
+  db: Tables,
+  values: ProcessTables['process'],
+  names: Readonly<Record<string, string>>,
+): Promise<void> => {
+  const { protocol, participant, pid } = values;
+  for (const [name, value] of Object.entries(names)) {
+    const taken = await db
+      .selectFrom('process_name')
+      .select('pid')
+      .where('protocol', '=', protocol)
+      .where('participant', '=', participant)
+      .where('name', '=', name)
+      .where('value', '=', value)
+      .executeTakeFirst();
+    if (taken !== undefined && taken.pid !== pid) throw new Refused('name-taken');
+    if (taken === undefined)
+      await db.insertInto('process_name').values({ protocol, participant, name, value, pid }).execute();
+  }
+};
+
+const saveReceived = async (db: Tables, values: ProcessTables['process'], received: ReceivedMessage): Promise<void> => {
+  const { protocol, participant, updated_at } = values;
+  const { peer, id, bodyHash, status, answer, newest } = received;
+  const { numInsertedOrUpdatedRows } = await db
+    .insertInto('received_message')
+    .values({
+      protocol,
+      participant,
+      peer,
+      id,
+      body_hash: bodyHash,
+      status,
+      answer: JSON.stringify(answer),
+      newest,
+      received_at: updated_at,
+    })
+    .onConflict((conflict) => conflict.doNothing())
+    .executeTakeFirst();
+  if (numInsertedOrUpdatedRows !== 1n) throw new Refused('conflict');
+};
+
+/** Marks a token as used, in the caller's transaction; false when it was used before. */
+export const markToken = async (
+  db: Kysely<ProcessTables>,
+  token: { readonly issuer: string; readonly jti: string; readonly expiresAt: number },
+): Promise<boolean> => {
+  const { numInsertedOrUpdatedRows } = await db
+    .insertInto('used_token')
+    .values({ issuer: token.issuer, jti: token.jti, expires_at: token.expiresAt })
+    .onConflict((conflict) => conflict.doNothing())
+    .executeTakeFirst();
+  return numInsertedOrUpdatedRows === 1n;
+};
+
+const putTasks = async (
+  db: Tables,
+  values: ProcessTables['process'],
+  change: { readonly send: boolean; readonly work: boolean; readonly message: string | undefined },
+) => {
+  const { protocol, participant, pid, updated_at } = values;
+  if (change.send && change.message !== undefined) {
+    await putTask(db, { id: change.message, topic: protocol, participant, subject: pid }, updated_at);
+  }
+  if (change.work)
+    await putTask(
+      db,
+      { id: `${pid} ${values.version}`, topic: `${protocol}-work`, participant, subject: pid },
+      updated_at,
+    );
+};
+
+/** The store of one protocol's processes over SQL. */
+export const createSqlProcessStore = <State extends string, Kind extends string, Data>(
+  db: Tables,
+  protocol: string,
+): ProcessStore<State, Kind, Data> => {
+  const one = (participant: ParticipantId) =>
+    db.selectFrom('process').selectAll().where('protocol', '=', protocol).where('participant', '=', participant);
+  const apply = async (transaction: Tables, change: ProcessChange<State, Kind, Data>): Promise<void> => {
+    const values = encode(protocol, change.row);
+    if (change.token !== undefined && !(await markToken(transaction, change.token))) throw new Refused('token-used');
+    await saveRow(transaction, values);
+    if (change.names !== undefined) await saveNames(transaction, values, change.names);
+    if (change.received !== undefined) await saveReceived(transaction, values, change.received);
+    await putTasks(transaction, values, {
+      send: change.send,
+      work: change.work,
+      message: change.row.process.pending?.message,
+    });
+  };
+  return {
+    find: async (participant, pid) => {
+      const row = await one(participant).where('pid', '=', pid).executeTakeFirst();
+      return row === undefined ? undefined : decode(row);
+    },
+    findByName: async (participant, name, value) => {
+      const found = await db
+        .selectFrom('process_name')
+        .select('pid')
+        .where('protocol', '=', protocol)
+        .where('participant', '=', participant)
+        .where('name', '=', name)
+        .where('value', '=', value)
+        .executeTakeFirst();
+      const row =
+        found === undefined ? undefined : await one(participant).where('pid', '=', found.pid).executeTakeFirst();
+      return row === undefined ? undefined : decode(row);
+    },
+    list: async (participant, { after, limit }) => {
+      const rows = await one(participant)
+        .where('pid', '>', after ?? '')
+        .orderBy('pid')
+        .limit(limit)
+        .execute();
+      return rows.map((row) => decode<State, Kind, Data>(row));
+    },
+    findReceived: async (participant, peer, id) => {
+      const row = await db
+        .selectFrom('received_message')
+        .selectAll()
+        .where('protocol', '=', protocol)
+        .where('participant', '=', participant)
+        .where('peer', '=', peer)
+        .where('id', '=', id)
+        .executeTakeFirst();
+      if (row === undefined) return undefined;
+      return {
+        peer,
+        id,
+        bodyHash: row.body_hash,
+        status: row.status,
+        answer: JSON.parse(row.answer) as Json,
+        newest: row.newest,
+      };
+    },
+    save: async (change) => {
+      try {
+        await db.transaction().execute((transaction) => apply(transaction, change));
+        return 'saved';
+      } catch (error) {
+        if (error instanceof Refused) return error.result;
+        if (error instanceof AppError) throw error;
+        throw new AppError('internal-error', { cause: error });
+      }
+    },
+  };
+};
+
+/** Forgets tokens that have expired and answers older than a day. */
+export const forgetOld = async (db: Tables, now: number): Promise<void> => {
+  await db.deleteFrom('used_token').where('expires_at', '<', now).execute();
+  await db
+    .deleteFrom('received_message')
+    .where('received_at', '<', now - 86_400_000)
+    .execute();
+};

@@ -1,0 +1,121 @@
+import { toBase64Url, utf8 } from '../../contracts/bytes.ts';
+import type { Machine, Role } from '../../contracts/dsp/process.ts';
+import { AppError } from '../../contracts/errors.ts';
+import type { Did, ParticipantId } from '../../contracts/ids.ts';
+import { canonicalize, type Json } from '../../contracts/json.ts';
+import type { Clock } from '../../kernel/clock.ts';
+import { nodeCrypto } from '../../kernel/crypto.ts';
+import type { Logger } from '../../kernel/log.ts';
+import { type Random, uuidV7 } from '../../kernel/random.ts';
+import type {
+  PeerTransport,
+  ProcessChange,
+  ProcessEventNotice,
+  ProcessRow,
+  ProcessStore,
+  SaveResult,
+} from './ports.ts';
+import type { Body } from './rules.ts';
+
+/** A message to send: where, what, and what changes with it. */
+export interface Outgoing<Data> {
+  /** Behind the peer's base; `:pid` stands for the peer's pid. */
+  readonly path: string;
+  readonly body: Body;
+  readonly data?: Data;
+  readonly names?: Readonly<Record<string, string>>;
+}
+
+/** What an exchange is made of: the protocol's machine and forms, and the ports it works on. */
+export interface ExchangeOptions<State extends string, Kind extends string, Data> {
+  /** The path segment, and the name in logs. */
+  readonly protocol: 'negotiations' | 'transfers';
+  readonly machine: Machine<State, Kind>;
+  readonly store: ProcessStore<State, Kind, Data>;
+  readonly transport: PeerTransport;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Logger;
+  /** After a commit: wake the worker. */
+  readonly wake: () => void;
+  readonly watch: (notice: ProcessEventNotice) => void;
+  /** What a process looks like to the peer: ContractNegotiation or TransferProcess. */
+  readonly show: (row: ProcessRow<State, Kind, Data>) => Json;
+  readonly readState: (
+    body: Json | undefined,
+  ) => { readonly state: State; readonly peerPid: (role: Role) => string } | undefined;
+  /** The termination we send when a process cannot go on. */
+  readonly terminationFor: (row: ProcessRow<State, Kind, Data>, code: string) => Outgoing<Data>;
+}
+
+const maxConflicts = 16;
+
+export const newId = ({ clock, random }: { readonly clock: Clock; readonly random: Random }): string =>
+  `urn:uuid:${uuidV7(clock.now(), random)}`;
+
+export const hashOf = (body: Json): string => toBase64Url(nodeCrypto.sha256(utf8(canonicalize(body))));
+
+export const fillPath = (path: string, row: { readonly peerPid: string | null }): string =>
+  path.replace(':pid', encodeURIComponent(row.peerPid ?? ''));
+
+/** Saves a change, then tells whoever watches and wakes the worker. */
+export const commit = async <State extends string, Kind extends string, Data>(
+  its: ExchangeOptions<State, Kind, Data>,
+  change: ProcessChange<State, Kind, Data>,
+): Promise<SaveResult> => {
+  const result = await its.store.save(change);
+  if (result !== 'saved') return result;
+  const { participant, pid, peer, peerPid, process, updatedAt } = change.row;
+  const { protocol } = its;
+  its.watch({ protocol, participant, pid, role: process.role, peer, state: process.state, at: updatedAt });
+  its.log.info(
+    { protocol, participant, pid, peer, peerPid, state: process.state, pending: process.pending?.kind },
+    'process changed',
+  );
+  if (change.send || change.work) its.wake();
+  return result;
+};
+
+export const mustFind = async <State extends string, Kind extends string, Data>(
+  { store }: Pick<ExchangeOptions<State, Kind, Data>, 'store'>,
+  participant: ParticipantId,
+  pid: string,
+): Promise<ProcessRow<State, Kind, Data>> => {
+  const row = await store.find(participant, pid);
+  if (row === undefined) throw new AppError('not-found');
+  return row;
+};
+
+/** The process of a caller; a stranger's looks as if it were not there (dsp §8). */
+export const lookUp = async <State extends string, Kind extends string, Data>(
+  its: Pick<ExchangeOptions<State, Kind, Data>, 'store'>,
+  place: { readonly participant: ParticipantId; readonly caller: Did; readonly pid: string },
+): Promise<ProcessRow<State, Kind, Data>> => {
+  const row = await mustFind(its, place.participant, place.pid);
+  if (row.peer !== place.caller) throw new AppError('not-found');
+  return row;
+};
+
+/** What one try of a step gives: a change to save and then the result, or a result at once. */
+export type Step<State extends string, Kind extends string, Data, Result> =
+  | { readonly change: ProcessChange<State, Kind, Data>; readonly result: Result }
+  | { readonly change?: undefined; readonly result: Result };
+
+const failures: Readonly<Record<Exclude<SaveResult, 'saved' | 'conflict'>, () => AppError>> = {
+  'token-used': () => new AppError('unauthenticated'),
+  'name-taken': () => new AppError('invariant-broken', { detail: 'a name of this process is taken' }),
+};
+
+/** Read, decide, save; from the beginning when somebody else was first. */
+export const withVersion = async <State extends string, Kind extends string, Data, Result>(
+  its: ExchangeOptions<State, Kind, Data>,
+  step: () => Promise<Step<State, Kind, Data, Result>>,
+): Promise<Result> => {
+  for (let attempt = 0; attempt < maxConflicts; attempt += 1) {
+    const { change, result } = await step();
+    const saved = change === undefined ? 'saved' : await commit(its, change);
+    if (saved === 'saved') return result;
+    if (saved !== 'conflict') throw failures[saved]();
+  }
+  throw new AppError('version-conflict');
+};

@@ -1,0 +1,177 @@
+import { initial, type Role } from '../../contracts/dsp/process.ts';
+import { AppError } from '../../contracts/errors.ts';
+import type { ParticipantId } from '../../contracts/ids.ts';
+import type { Json } from '../../contracts/json.ts';
+import { commit, type ExchangeOptions, hashOf, lookUp, newId, type Step, withVersion } from './commit.ts';
+import type { Caller, ProcessRow, ReceivedMessage } from './ports.ts';
+import { type Body, idOf, isSettled, laterId, peerPidIn, pidsFit } from './rules.ts';
+
+/** Handlers of incoming messages: they validate, record and answer; nothing is sent here (dsp §11). */
+
+/** The answer to a message, for the routes to write. */
+export interface Answer {
+  readonly status: number;
+  readonly body: Json;
+  readonly newest: string;
+}
+
+export interface Incoming<Kind> {
+  readonly participant: ParticipantId;
+  readonly caller: Caller;
+  readonly kind: Kind;
+  readonly body: Body;
+}
+
+export interface Opening<Data> {
+  readonly role: Role;
+  readonly peerPid: string;
+  readonly peerBase: string;
+  readonly data: Data;
+}
+
+export interface Reaction<Data> {
+  readonly data: Data;
+  readonly names?: Readonly<Record<string, string>>;
+}
+
+/** The stored answer of a message that was accepted before; another body under its id is refused. */
+const repeated = async <State extends string, Kind extends string, Data>(
+  { store }: ExchangeOptions<State, Kind, Data>,
+  incoming: Incoming<Kind>,
+): Promise<Answer | undefined> => {
+  const id = idOf(incoming.body);
+  const before = id === undefined ? undefined : await store.findReceived(incoming.participant, incoming.caller.did, id);
+  if (before === undefined) return undefined;
+  if (before.bodyHash !== hashOf(incoming.body)) throw new AppError('message-id-reused');
+  return { status: before.status, body: before.answer, newest: before.newest };
+};
+
+/** What is remembered with an accepted message. Refusals are not: a peer may repeat the same bytes and then succeed. */
+const remembered = (
+  { caller, body }: Incoming<unknown>,
+  answer: Answer,
+): { readonly received?: ReceivedMessage; readonly token?: NonNullable<Caller['token']> } => {
+  const id = idOf(body);
+  return {
+    ...(id === undefined
+      ? {}
+      : {
+          received: {
+            peer: caller.did,
+            id,
+            bodyHash: hashOf(body),
+            status: answer.status,
+            answer: answer.body,
+            newest: answer.newest,
+          },
+        }),
+    ...(caller.token === undefined ? {} : { token: caller.token }),
+  };
+};
+
+const tried = 3;
+
+/** A message that opens a process; a repeat, by message id or by the peer's pid, gets the process there is. */
+export const openProcess = async <State extends string, Kind extends string, Data>(
+  its: ExchangeOptions<State, Kind, Data>,
+  incoming: Incoming<Kind>,
+  prepare: () => Promise<Opening<Data>>,
+): Promise<Answer> => {
+  for (let attempt = 0; attempt < tried; attempt += 1) {
+    const repeat = await repeated(its, incoming);
+    if (repeat !== undefined) return repeat;
+    const opening = await prepare();
+    const name = `${incoming.caller.did} ${opening.peerPid}`;
+    const existing = await its.store.findByName(incoming.participant, 'peer', name);
+    if (existing !== undefined) return { status: 201, body: its.show(existing), newest: '' };
+    const row = openedRow(its, incoming, opening);
+    const answer = { status: 201, body: its.show(row), newest: newId(its) };
+    const saved = await commit(its, {
+      row,
+      names: { peer: name },
+      send: false,
+      work: true,
+      ...remembered(incoming, answer),
+    });
+    if (saved === 'saved') return answer;
+    if (saved === 'token-used') throw new AppError('unauthenticated');
+    // else the same message came twice at once: the next round answers with the other's process
+  }
+  throw new AppError('version-conflict');
+};
+
+const openedRow = <State extends string, Kind extends string, Data>(
+  { machine, clock, random }: ExchangeOptions<State, Kind, Data>,
+  incoming: Incoming<Kind>,
+  { role, peerPid, peerBase, data }: Opening<Data>,
+): ProcessRow<State, Kind, Data> => {
+  const moved = machine.transition({ role, state: initial, pending: null }, { type: 'received', kind: incoming.kind });
+  if (!moved.ok) throw new AppError('illegal-transition', { detail: moved.reason });
+  const now = clock.now();
+  return {
+    participant: incoming.participant,
+    pid: newId({ clock, random }),
+    peer: incoming.caller.did,
+    peerPid,
+    peerBase,
+    process: moved.next,
+    outgoing: null,
+    settledPeer: idOf(incoming.body) ?? '',
+    data,
+    createdAt: now,
+    updatedAt: now,
+    version: 1,
+  };
+};
+
+/** A message for a process that is there; `react` checks what it says and gives the new data. */
+export const receiveMessage = async <State extends string, Kind extends string, Data>(
+  its: ExchangeOptions<State, Kind, Data>,
+  incoming: Incoming<Kind> & { readonly pid: string; readonly role?: Role },
+  react: (row: ProcessRow<State, Kind, Data>) => Promise<Reaction<Data>> | Reaction<Data>,
+): Promise<Answer> =>
+  withVersion(its, async (): Promise<Step<State, Kind, Data, Answer>> => {
+    const row = await lookUp(its, {
+      participant: incoming.participant,
+      caller: incoming.caller.did,
+      pid: incoming.pid,
+    });
+    if (incoming.role !== undefined && row.process.role !== incoming.role) throw new AppError('not-found');
+    const repeat = await repeated(its, incoming);
+    if (repeat !== undefined) return { result: repeat };
+    if (!pidsFit(row, incoming.body)) throw new AppError('pid-mismatch');
+    const process = moveOn(its, row, incoming);
+    const { data, names } = await react(row);
+    const next: ProcessRow<State, Kind, Data> = {
+      ...row,
+      process,
+      outgoing: null,
+      data,
+      peerPid: row.peerPid ?? peerPidIn(row.process.role, incoming.body),
+      settledPeer: laterId(row.settledPeer, idOf(incoming.body) ?? ''),
+      updatedAt: its.clock.now(),
+      version: row.version + 1,
+    };
+    const result = { status: 200, body: null, newest: newId(its) };
+    const change = {
+      row: next,
+      send: false,
+      work: true,
+      ...(names === undefined ? {} : { names }),
+      ...remembered(incoming, result),
+    };
+    return { change, result };
+  });
+
+const moveOn = <State extends string, Kind extends string, Data>(
+  { machine }: ExchangeOptions<State, Kind, Data>,
+  row: ProcessRow<State, Kind, Data>,
+  { kind, body }: Incoming<Kind>,
+) => {
+  if (isSettled(idOf(body) ?? '', row.settledPeer)) {
+    throw new AppError('illegal-transition', { detail: 'a later message was accepted already' });
+  }
+  const moved = machine.transition(row.process, { type: 'received', kind });
+  if (!moved.ok) throw new AppError('illegal-transition', { detail: moved.reason });
+  return moved.next;
+};

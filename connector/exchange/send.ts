@@ -1,0 +1,213 @@
+import { initial, type ProcessEvent, type Role } from '../../contracts/dsp/process.ts';
+import { AppError } from '../../contracts/errors.ts';
+import type { Did, ParticipantId } from '../../contracts/ids.ts';
+import type { Task, TaskResult } from '../../kernel/sql/outbox.ts';
+import { type ExchangeOptions, fillPath, mustFind, newId, type Outgoing, type Step, withVersion } from './commit.ts';
+import type { PeerAnswer, ProcessRow } from './ports.ts';
+import { laterId, mayRetry } from './rules.ts';
+
+/** Decides on messages, sends them from the outbox, and feeds back what the peer answered (dsp §11). */
+
+/** Begins a process of our own with its first message. */
+export const beginProcess = async <State extends string, Kind extends string, Data>(
+  its: ExchangeOptions<State, Kind, Data>,
+  start: {
+    readonly participant: ParticipantId;
+    readonly role: Role;
+    readonly peer: Did;
+    readonly peerBase: string;
+    readonly kind: Kind;
+    readonly data: Data;
+  },
+  write: (pid: string) => Outgoing<Data>,
+): Promise<ProcessRow<State, Kind, Data>> => {
+  const pid = newId(its);
+  const message = newId(its);
+  const { path, body, data, names } = write(pid);
+  const decided = its.machine.transition(
+    { role: start.role, state: initial, pending: null },
+    { type: 'decided', kind: start.kind, message },
+  );
+  if (!decided.ok) throw new AppError('illegal-transition', { detail: decided.reason });
+  const now = its.clock.now();
+  const row: ProcessRow<State, Kind, Data> = {
+    participant: start.participant,
+    pid,
+    peer: start.peer,
+    peerPid: null,
+    peerBase: start.peerBase,
+    process: decided.next,
+    outgoing: { path, body: { ...body, '@id': message } },
+    settledPeer: '',
+    data: data ?? start.data,
+    createdAt: now,
+    updatedAt: now,
+    version: 1,
+  };
+  return withVersion(its, async () => ({
+    change: { row, send: true, work: false, ...(names === undefined ? {} : { names }) },
+    result: row,
+  }));
+};
+
+/** Decides to send the next message. @throws AppError `illegal-transition` when the state does not allow it. */
+export const sendMessage = async <State extends string, Kind extends string, Data>(
+  its: ExchangeOptions<State, Kind, Data>,
+  place: { readonly participant: ParticipantId; readonly pid: string; readonly kind: Kind },
+  write: (row: ProcessRow<State, Kind, Data>) => Outgoing<Data>,
+): Promise<ProcessRow<State, Kind, Data>> =>
+  withVersion(its, async () => {
+    const row = await mustFind(its, place.participant, place.pid);
+    const message = newId(its);
+    const decided = its.machine.transition(row.process, { type: 'decided', kind: place.kind, message });
+    if (!decided.ok) throw new AppError('illegal-transition', { detail: decided.reason });
+    const { path, body, data, names } = write(row);
+    const next: ProcessRow<State, Kind, Data> = {
+      ...row,
+      process: decided.next,
+      outgoing: { path: fillPath(path, row), body: { ...body, '@id': message } },
+      data: data ?? row.data,
+      updatedAt: its.clock.now(),
+      version: row.version + 1,
+    };
+    return { change: { row: next, send: true, work: false, ...(names === undefined ? {} : { names }) }, result: next };
+  });
+
+/** Changes what a process knows, without a message; undefined leaves it as it is. */
+export const amendProcess = async <State extends string, Kind extends string, Data>(
+  its: ExchangeOptions<State, Kind, Data>,
+  place: { readonly participant: ParticipantId; readonly pid: string },
+  change: (row: ProcessRow<State, Kind, Data>) => Data | undefined,
+): Promise<void> =>
+  withVersion(its, async (): Promise<Step<State, Kind, Data, undefined>> => {
+    const row = await mustFind(its, place.participant, place.pid);
+    const data = change(row);
+    if (data === undefined) return { result: undefined };
+    const next = { ...row, data, updatedAt: its.clock.now(), version: row.version + 1 };
+    return { change: { row: next, send: false, work: true }, result: undefined };
+  });
+
+interface Learned {
+  readonly peerPid?: string;
+  readonly newest?: string;
+}
+
+/** The message after an answer: none, the same, or a termination that the machine decided on. */
+const outgoingAfter = <State extends string, Kind extends string, Data>(
+  its: ExchangeOptions<State, Kind, Data>,
+  row: ProcessRow<State, Kind, Data>,
+  pending: { readonly message: string } | null,
+  code: string,
+): ProcessRow<State, Kind, Data>['outgoing'] => {
+  if (pending === null) return null;
+  if (pending.message === row.process.pending?.message) return row.outgoing;
+  const { path, body } = its.terminationFor(row, code);
+  return { path: fillPath(path, row), body: { ...body, '@id': pending.message } };
+};
+
+/** Feeds what came back into the machine; the message may have been overtaken meanwhile, then nothing changes. */
+const feed = async <State extends string, Kind extends string, Data>(
+  its: ExchangeOptions<State, Kind, Data>,
+  place: { readonly participant: ParticipantId; readonly pid: string },
+  event: ProcessEvent<State, Kind>,
+  learned: Learned = {},
+): Promise<void> =>
+  withVersion(its, async (): Promise<Step<State, Kind, Data, undefined>> => {
+    const row = await mustFind(its, place.participant, place.pid);
+    const moved = its.machine.transition(row.process, event);
+    if (!moved.ok || moved.next === row.process) return { result: undefined };
+    const { pending } = moved.next;
+    const next: ProcessRow<State, Kind, Data> = {
+      ...row,
+      process: moved.next,
+      outgoing: outgoingAfter(its, row, pending, event.type),
+      peerPid: row.peerPid ?? learned.peerPid ?? null,
+      settledPeer: laterId(row.settledPeer, learned.newest ?? ''),
+      updatedAt: its.clock.now(),
+      version: row.version + 1,
+    };
+    const isNew = pending !== null && pending.message !== row.process.pending?.message;
+    return { change: { row: next, send: isNew, work: pending === null }, result: undefined };
+  });
+
+/** After a refusal the peer's own state tells how to go on. */
+const askPeer = async <State extends string, Kind extends string, Data>(
+  its: ExchangeOptions<State, Kind, Data>,
+  row: ProcessRow<State, Kind, Data>,
+  message: string,
+): Promise<TaskResult> => {
+  const url = `${row.peerBase}/${its.protocol}/${encodeURIComponent(row.peerPid ?? '')}`;
+  const answer = await its.transport.get({ participant: row.participant, peer: row.peer, url });
+  if (mayRetry(answer.status, true)) return 'later';
+  const state = answer.status === 200 ? its.readState(answer.body)?.state : undefined;
+  await feed(its, row, { type: 'peer-state', message, state, termination: newId(its) });
+  return 'done';
+};
+
+const maxTries = 12;
+
+const noAnswer = async <State extends string, Kind extends string, Data>(
+  its: ExchangeOptions<State, Kind, Data>,
+  row: ProcessRow<State, Kind, Data>,
+  task: Task,
+): Promise<TaskResult> => {
+  if (task.attempts < maxTries) return 'later';
+  await feed(its, row, { type: 'gave-up', message: task.id, termination: newId(its) });
+  const after = await its.store.find(row.participant, row.pid);
+  return after?.process.pending?.message === task.id ? 'later' : 'done'; // only the peer can say: go on asking
+};
+
+const answered = async <State extends string, Kind extends string, Data>(
+  its: ExchangeOptions<State, Kind, Data>,
+  row: ProcessRow<State, Kind, Data>,
+  answer: PeerAnswer & { readonly message: string },
+): Promise<TaskResult> => {
+  const { message } = answer;
+  if (answer.status < 300) {
+    const peerPid = its.readState(answer.body)?.peerPid(row.process.role);
+    await feed(
+      its,
+      row,
+      { type: 'acknowledged', message },
+      { newest: answer.newest, ...(peerPid === undefined ? {} : { peerPid }) },
+    );
+    return 'done';
+  }
+  const { protocol } = its;
+  its.log.warn(
+    { protocol, pid: row.pid, peer: row.peer, status: answer.status, answer: answer.body },
+    'the peer refused a message',
+  );
+  const refused = its.machine.transition(row.process, { type: 'refused', message });
+  if (refused.ok && refused.effects.includes('ask')) return askPeer(its, row, message);
+  await feed(its, row, { type: 'refused', message });
+  return 'done';
+};
+
+/** The outbox handler that sends a pending message. */
+export const deliverMessage = async <State extends string, Kind extends string, Data>(
+  its: ExchangeOptions<State, Kind, Data>,
+  task: Task,
+): Promise<TaskResult> => {
+  const row = await its.store.find(task.participant as ParticipantId, task.subject);
+  if (row?.process.pending?.message !== task.id || row.outgoing === null) return 'done';
+  const url = `${row.peerBase}${row.outgoing.path}`;
+  let answer: PeerAnswer;
+  try {
+    answer = await its.transport.post({
+      participant: row.participant,
+      peer: row.peer,
+      url,
+      id: task.id,
+      body: row.outgoing.body,
+    });
+  } catch (error) {
+    its.log.warn(
+      { error, protocol: its.protocol, pid: row.pid, peer: row.peer, attempts: task.attempts },
+      'the peer did not answer',
+    );
+    return noAnswer(its, row, task);
+  }
+  if (mayRetry(answer.status, row.process.state === initial)) return noAnswer(its, row, task);
+  return answered(its, row, { ...answer, message: task.id });
+};
