@@ -225,6 +225,12 @@ export interface ChainHead {
   >;
 }
 
+/**
+ * Step 6: asks witnesses to cosign. Answers the note with their lines, and whether the quorum that this log asks for is
+ * reached; without it the checkpoint is not published and is tried again.
+ */
+export type WitnessRound = (note: string) => Promise<{ readonly note: string; readonly isReached: boolean }>;
+
 /** Hears of every published checkpoint, in order; must return at once and never throw (the anchor driver's queue). */
 export type CheckpointFeed = (note: string) => void;
 

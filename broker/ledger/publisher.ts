@@ -18,6 +18,7 @@ import type {
   Origin,
   SignedHead,
   SignedStore,
+  WitnessRound,
 } from './ports.ts';
 
 /**
@@ -47,6 +48,7 @@ export interface PublisherTools {
   readonly log: Logger;
   /** A checkpoint is published at most this often, ms. */
   readonly intervalMs: number;
+  readonly witness: WitnessRound;
   readonly feed: CheckpointFeed;
   /** The log cannot go on: another process signs for it, or rows and tiles differ. */
   readonly onFatal: (error: AppError) => void;
@@ -60,7 +62,12 @@ export interface PublisherStart {
   readonly published: Published | undefined;
 }
 
-type TileTools = Pick<PublisherTools, 'origin' | 'store' | 'files' | 'crypto'>;
+interface TileTools {
+  readonly origin: Origin;
+  readonly store: LogStore;
+  readonly files: LogFiles;
+  readonly crypto: Pick<Crypto, 'sha256'>;
+}
 
 const leafOf = (row: EntryRow): Uint8Array => fromBase64Url(row.leaf) ?? new Uint8Array(0);
 
@@ -75,12 +82,12 @@ const bundlesOf = (rows: readonly EntryRow[]): LogFile[] => {
   return files;
 };
 
-/** Step 4: brings the tiles from the edge to `size`. A pure function of the rows: repeating it writes the same bytes. */
-export const writeTiles = async (
-  { origin, store, files, crypto }: TileTools,
+/** The files of a tree that grows from `edge` to `size`, in pieces, out of the rows. */
+export async function* filesBetween(
+  { origin, store, crypto }: Omit<TileTools, 'files'>,
   from: Edge,
   size: number,
-): Promise<Edge> => {
+): AsyncGenerator<{ readonly files: readonly LogFile[]; readonly edge: Edge }> {
   let edge = from;
   while (edge.size < size) {
     const bundleStart = edge.size - (edge.size % tileWidth);
@@ -90,10 +97,18 @@ export const writeTiles = async (
       throw new AppError('invariant-broken', { detail: `rows ${bundleStart} to ${end} are not all there` });
     const grown = growEdge(crypto, edge, rows.slice(edge.size - bundleStart).map(leafOf));
     const tiles = grown.tiles.map(({ id, bytes }) => ({ path: tilePath(id), bytes }));
-    const written = [...bundlesOf(rows), ...tiles];
-    await files.write(written);
-    for (const { path } of written) if (!path.includes('.p/')) await files.dropPartials(path);
     edge = grown.edge;
+    yield { files: [...bundlesOf(rows), ...tiles], edge };
+  }
+}
+
+/** Step 4: brings the tiles from the edge to `size`. A pure function of the rows: repeating it writes the same bytes. */
+export const writeTiles = async (tools: TileTools, from: Edge, size: number): Promise<Edge> => {
+  let edge = from;
+  for await (const piece of filesBetween(tools, from, size)) {
+    await tools.files.write(piece.files);
+    for (const { path } of piece.files) if (!path.includes('.p/')) await tools.files.dropPartials(path);
+    edge = piece.edge;
   }
   return edge;
 };
@@ -147,7 +162,8 @@ export class Publisher {
       throw new AppError('invariant-broken', { detail: `the tiles of size ${target.size} have another root` });
     this.#edge = edge;
     await this.#intend(target);
-    const note = await this.#sign(target);
+    const { note, isReached } = await this.#tools.witness(await this.#sign(target));
+    if (!isReached) throw new AppError('not-yet', { detail: 'the witnesses that are needed did not cosign' });
     await this.#tools.files.write([{ path: 'checkpoint', bytes: utf8(note) }]);
     this.#published = { size: target.size, root: target.root, note };
     this.#tools.feed(note);

@@ -23,6 +23,7 @@ import type { Logger } from '../../kernel/log.ts';
 import type { Random } from '../../kernel/random.ts';
 import type { VerifyInPool } from '../../kernel/verify-pool.ts';
 import { type AdmissionTools, admit, type Candidate, joinCodeHash, publicCandidate } from './admission.ts';
+import { type AuditReport, auditFiles } from './audit.ts';
 import { createKeyBook, type KeyBook, readPublicText } from './key-book.pure.ts';
 import type {
   ArtifactSeal,
@@ -38,6 +39,7 @@ import type {
   Origin,
   Registered,
   SignedStore,
+  WitnessRound,
 } from './ports.ts';
 import { Publisher } from './publisher.ts';
 import { dueEffects } from './rules.ts';
@@ -59,6 +61,8 @@ export interface LedgerOptions {
   readonly seal: ArtifactSeal;
   readonly fetchDidDocument: FetchDidDocument;
   readonly feed: CheckpointFeed;
+  /** No witnesses without it. */
+  readonly witness?: WitnessRound;
   readonly crypto: Crypto;
   readonly verifyInPool: VerifyInPool;
   readonly clock: Clock;
@@ -150,6 +154,7 @@ export class Ledger {
       {
         ...options,
         key,
+        witness: options.witness ?? (async (note) => ({ note, isReached: true })),
         intervalMs: options.checkpointMs ?? 1_000,
         onFatal: (error) => sequencer.stop(error),
       },
@@ -329,6 +334,11 @@ export class Ledger {
       const at = formatTime(clock.now());
       await this.#registerPublic(publicText({ v: 1, type: 'key-effective', event: hash, at }));
     }
+  }
+
+  /** Compares every served file with the rows (ledger §17); `repair` writes again what differs. */
+  audit(options: { readonly repair: boolean }): Promise<AuditReport> {
+    return auditFiles(this.#options, this.#publisher.published, options);
   }
 
   /** Answers everything that waits, publishes the last checkpoint, and ends. */
