@@ -52,7 +52,7 @@ const problemError = (status: number, body: unknown): AppError => {
       .split(':')
       .at(-1) ?? '';
   const detail = String(problem.detail ?? problem.title ?? `the service answered ${status}`);
-  return new AppError(isErrorCode(code) ? code : 'internal-error', { detail, faults: faultsOf(problem.faults) });
+  return new AppError(isErrorCode(code) ? code : 'internal-error', { detail, faults: faultsOf(problem.errors) });
 };
 
 /** A client of the operator's API. @throws AppError as the service answers, or `fetch-failed` when it is not there. */

@@ -67,20 +67,25 @@ export interface AddressRules {
   readonly allowLoopbackHttp: boolean;
 }
 
+/** What no URL may have, wherever it leads. */
+const faultOfUrl = (url: URL, text: string): string | undefined => {
+  if (url.username !== '' || url.password !== '') return 'it holds a user name or password';
+  if (url.hash !== '') return 'it has a fragment';
+  return hidesPath.test(text.split('?', 1)[0] ?? '') ? 'its path hides separators' : undefined;
+};
+
+const faultOfHost = (url: URL): string | undefined => {
+  const host = url.hostname.replace(/^\[|\]$/g, '');
+  if (url.protocol !== 'https:') return 'it is not https';
+  if (isIP(host) !== 0) return 'it names an address instead of a host';
+  if (localNames.test(host) || !host.includes('.')) return 'it names a local host';
+  return url.port !== '' && Number(url.port) < lowestPort ? 'its port is not one for this' : undefined;
+};
+
 /** Why a URL may not be called, or undefined when it may; names are resolved and checked again at connect time. */
 export const refusalOf = (text: string, rules: AddressRules): string | undefined => {
   if (text.length > 2048 || !URL.canParse(text)) return 'it is no URL, or too long';
   const url = new URL(text);
-  const host = url.hostname.replace(/^\[|\]$/g, '');
-  const isLocal =
-    rules.allowLoopbackHttp && host === 'localhost' && (url.protocol === 'http:' || url.protocol === 'https:');
-  if (url.username !== '' || url.password !== '') return 'it holds a user name or password';
-  if (url.hash !== '') return 'it has a fragment';
-  if (hidesPath.test(text.split('?', 1)[0] ?? '')) return 'its path hides separators';
-  if (isLocal) return undefined;
-  if (url.protocol !== 'https:') return 'it is not https';
-  if (isIP(host) !== 0) return 'it names an address instead of a host';
-  if (localNames.test(host) || !host.includes('.')) return 'it names a local host';
-  if (url.port !== '' && Number(url.port) < lowestPort) return 'its port is not one for this';
-  return undefined;
+  const isLocal = rules.allowLoopbackHttp && url.hostname === 'localhost' && /^https?:$/.test(url.protocol);
+  return faultOfUrl(url, text) ?? (isLocal ? undefined : faultOfHost(url));
 };
