@@ -1,0 +1,95 @@
+import type { Context } from 'hono';
+import type { z } from 'zod';
+import { buildCatalogError, buildNegotiationError, buildTransferError, statusOf } from '../../contracts/dsp/error.ts';
+import { AppError } from '../../contracts/errors.ts';
+import type { ParticipantId } from '../../contracts/ids.ts';
+import type { Json } from '../../contracts/json.ts';
+import { faultsOf, readAnyJson } from '../../kernel/http/body.ts';
+import { asAppError } from '../../kernel/http/problem.ts';
+import type { Logger } from '../../kernel/log.ts';
+import type { Caller } from './ports.ts';
+import type { Answer } from './receive.ts';
+import type { Body } from './rules.ts';
+
+/** What the protocol's routes share: who calls, what it says, and how answers and faults are written (dsp §2, §7). */
+
+/** Finds out who sent a request. @throws AppError `unauthenticated`. */
+export type Authenticate = (participant: ParticipantId, headers: Headers) => Promise<Caller>;
+
+export interface RouteOptions {
+  readonly authenticate: Authenticate;
+  /** The participant whose root the path lies under; undefined when there is none. */
+  readonly participantOf: (request: Request) => ParticipantId | undefined;
+  readonly log: Logger;
+}
+
+const maxHeaderBytes = 256;
+
+/** The participant that is spoken to, and who speaks. */
+export const enter = async (
+  c: Context,
+  { authenticate, participantOf }: RouteOptions,
+): Promise<{ participant: ParticipantId; caller: Caller }> => {
+  const participant = participantOf(c.req.raw);
+  if (participant === undefined) throw new AppError('not-found');
+  return { participant, caller: await authenticate(participant, c.req.raw.headers) };
+};
+
+/** A message in its schema, and as it was received. */
+export const readMessage = async <Value>(
+  c: Context,
+  schema: z.ZodType<Value>,
+): Promise<{ message: Value; body: Body }> => {
+  const body = await readAnyJson(c.req.raw);
+  const parsed = schema.safeParse(body);
+  if (!parsed.success) throw new AppError('body-invalid', { faults: faultsOf(parsed.error) });
+  return { message: parsed.data, body: body as Body };
+};
+
+const json = (status: number, body: Json, headers: Record<string, string> = {}): Response =>
+  new Response(body === null ? null : JSON.stringify(body), {
+    status,
+    headers: {
+      ...(body === null ? {} : { 'content-type': 'application/json' }),
+      'cache-control': 'no-store',
+      ...headers,
+    },
+  });
+
+/** Writes the answer to a message; `Stekker-Newest` tells other Stekker connectors what is settled. */
+export const writeAnswer = ({ status, body, newest }: Answer): Response =>
+  json(status, body, newest === '' ? {} : { 'stekker-newest': newest });
+
+type Surface = 'catalog' | 'negotiation' | 'transfer';
+
+/** Writes a fault as the typed error of its surface, and logs what the caller may not see. */
+export const writeFault = (
+  thrown: unknown,
+  its: { readonly surface: Surface; readonly pid?: string; readonly body?: Body; readonly log: Logger },
+): Response => {
+  const error = asAppError(thrown);
+  const level = error.status >= 500 ? 'error' : 'info';
+  its.log[level]({ error, surface: its.surface, code: error.code }, 'a message was refused');
+  const retry: Record<string, string> =
+    error.retryAfterSeconds === undefined ? {} : { 'retry-after': String(error.retryAfterSeconds) };
+  if (its.surface === 'catalog') return json(statusOf(error, 'catalog'), buildCatalogError(error) as Json, retry);
+  const pidOf = (name: string) => {
+    const value = its.body?.[name];
+    return typeof value === 'string' && value.length <= maxHeaderBytes ? value : (its.pid ?? 'unknown');
+  };
+  const pids = { providerPid: pidOf('providerPid'), consumerPid: pidOf('consumerPid') };
+  const build = its.surface === 'negotiation' ? buildNegotiationError : buildTransferError;
+  return json(statusOf(error, 'process'), build(error, pids) as Json, retry);
+};
+
+/** Runs a handler and writes its answer, or its fault in the form of the surface. */
+export const handle = async (
+  its: { readonly surface: Surface; readonly pid?: string; readonly log: Logger },
+  work: () => Promise<Answer>,
+): Promise<Response> => {
+  try {
+    return writeAnswer(await work());
+  } catch (thrown) {
+    return writeFault(thrown, its);
+  }
+};

@@ -1,0 +1,92 @@
+import type { NegotiationState } from '../../contracts/dsp/negotiation.ts';
+import type { Did, ParticipantId } from '../../contracts/ids.ts';
+import type { Json } from '../../contracts/json.ts';
+import type { Assurance } from '../../contracts/ledger/agreement.ts';
+import type { GeneralJws } from '../../contracts/ledger/jws.ts';
+import type { ProcessRow, ProcessStore } from '../exchange/ports.ts';
+import type { NegotiationKind } from './machine.ts';
+
+/** What a negotiation knows beside its state. */
+export interface NegotiationData {
+  readonly dataset: string;
+  readonly offerId: string;
+  /** The last offer, as it was sent, and by whom. */
+  readonly offer: { readonly [key: string]: Json };
+  readonly offerBy: 'provider' | 'consumer';
+  /** `b64u H(JCS(offer))` of the provider's offers, in its order (wire §3). */
+  readonly offers: readonly string[];
+  readonly assurance: Assurance;
+  /** Digest of the price plan, or empty. */
+  readonly price: string;
+  readonly agreement: SignedAgreement | null;
+  readonly status: 'none' | 'signed' | 'in-force' | 'ended' | 'void';
+  readonly ending: { readonly by: 'us' | 'peer'; readonly code: string; readonly reason: Json } | null;
+}
+
+export interface SignedAgreement {
+  /** The `agreement` member as sent. */
+  readonly agreement: { readonly [key: string]: Json };
+  readonly digest: string;
+  /** Null where the peer knows no extensions and we are the consumer. */
+  readonly artifact: GeneralJws | null;
+  /** Private JWK of the leaf key, until the agreement is registered. */
+  readonly leafKey: { readonly [key: string]: string } | null;
+}
+
+export type NegotiationRow = ProcessRow<NegotiationState, NegotiationKind, NegotiationData>;
+export type NegotiationStore = ProcessStore<NegotiationState, NegotiationKind, NegotiationData>;
+
+/** An offer as its owner published it: the rules without frame. */
+export interface PublishedOffer {
+  readonly id: string;
+  readonly dataset: string;
+  readonly rules: { readonly [key: string]: Json };
+  readonly assurance: Assurance;
+  readonly price: string;
+}
+
+/** Finds an offer that this caller may see; undefined looks like one that does not exist. */
+export interface OfferBook {
+  readonly find: (
+    participant: ParticipantId,
+    caller: Did,
+    dataset: string,
+    offer: string,
+  ) => Promise<PublishedOffer | undefined>;
+}
+
+export type Decision =
+  | { readonly do: 'wait' }
+  | { readonly do: 'offer' | 'request'; readonly offer: { readonly [key: string]: Json } }
+  | { readonly do: 'agree' }
+  | { readonly do: 'accept' | 'verify' | 'finalize' }
+  | { readonly do: 'terminate'; readonly code: string; readonly reason: readonly string[] };
+
+/** What the owner wants next, given a process without a message under way. Deterministic in what it is given. */
+export interface Decisions {
+  readonly next: (row: NegotiationRow) => Promise<Decision>;
+}
+
+/** Signs agreements: with the participant's assertion key, and with a leaf key made for one artifact. */
+export interface AgreementSigner {
+  /** The protected header and signature of this participant over the payload. */
+  readonly sign: (
+    participant: ParticipantId,
+    payload: string,
+  ) => Promise<{ readonly protected: string; readonly signature: Uint8Array }>;
+  readonly makeLeafKey: () => { readonly id: string; readonly privateJwk: { readonly [key: string]: string } };
+  readonly randomBytes: (length: number) => Uint8Array;
+  /** Whether the signature at this place is by a key that this DID publishes for assertions now. */
+  readonly verify: (artifact: GeneralJws, index: number, did: Did) => Promise<boolean>;
+}
+
+/** The extension paths of a peer, or undefined when it has none (wire §1): a failed fetch never downgrades. */
+export interface PeerExtensions {
+  readonly agreements: (participant: ParticipantId, peer: Did) => Promise<string | undefined>;
+}
+
+/** Hears of agreements that come into force and end; called again after a crash, so it must bear repeats. */
+export interface AgreementWatch {
+  readonly inForce: (row: NegotiationRow) => Promise<void>;
+  readonly ended: (row: NegotiationRow) => Promise<void>;
+}

@@ -1,0 +1,82 @@
+import type { MessageOffer } from '../../contracts/dsp/common.ts';
+import { contractNegotiation, type NegotiationState } from '../../contracts/dsp/negotiation.ts';
+import type { Did, ParticipantId } from '../../contracts/ids.ts';
+import type { Json } from '../../contracts/json.ts';
+import { offerDigest } from '../../contracts/ledger/agreement.ts';
+import { nodeCrypto } from '../../kernel/crypto.ts';
+import type { ExchangeOptions, Outgoing } from '../exchange/commit.ts';
+import type { AgreementService } from './agreements.ts';
+import type { NegotiationKind } from './machine.ts';
+import type {
+  AgreementWatch,
+  Decisions,
+  NegotiationData,
+  NegotiationRow,
+  NegotiationStore,
+  OfferBook,
+} from './ports.ts';
+import { showNegotiation, writeMessage } from './rules.ts';
+
+/** What receiving and deciding share: the process as others see it, and the pieces both need. */
+
+export type Exchanged = ExchangeOptions<NegotiationState, NegotiationKind, NegotiationData>;
+
+export interface NegotiationOptions
+  extends Pick<Exchanged, 'transport' | 'clock' | 'random' | 'log' | 'wake' | 'watch'> {
+  readonly store: NegotiationStore;
+  readonly offers: OfferBook;
+  readonly decisions: Decisions;
+  readonly agreements: AgreementService;
+  readonly agreementWatch: AgreementWatch;
+  /** Our own DID and `<base>` for a participant. */
+  readonly self: (participant: ParticipantId) => { readonly did: Did; readonly base: string };
+  /** @throws AppError when we may not call this address. */
+  readonly checkAddress: (url: string) => void;
+}
+
+export const pidsOf = (row: NegotiationRow) =>
+  row.process.role === 'provider'
+    ? { providerPid: row.pid, consumerPid: row.peerPid ?? '' }
+    : { providerPid: row.peerPid ?? '', consumerPid: row.pid };
+
+export const show = (row: NegotiationRow): Json =>
+  showNegotiation(pidsOf(row), row.process.state === 'INITIAL' ? 'REQUESTED' : row.process.state);
+
+export const readState: Exchanged['readState'] = (body) => {
+  const parsed = contractNegotiation.safeParse(body);
+  if (!parsed.success) return undefined;
+  const { state, providerPid, consumerPid } = parsed.data;
+  return { state, peerPid: (role) => (role === 'provider' ? consumerPid : providerPid) };
+};
+
+export const termination = (
+  row: NegotiationRow,
+  code: string,
+  reason: readonly string[],
+): Outgoing<NegotiationData> => ({
+  path: '/negotiations/:pid/termination',
+  body: writeMessage.termination(pidsOf(row), code, reason),
+  data: { ...row.data, ending: { by: 'us', code, reason: [...reason] } },
+});
+
+type JsonObject = { readonly [key: string]: Json };
+
+/** The offer of a message as the JSON it was: its schema keeps every member. */
+export const offerOf = (offer: MessageOffer): JsonObject => offer as unknown as JsonObject;
+
+export const digestOf = (offer: JsonObject): string => offerDigest(nodeCrypto, offer);
+
+export const newData = (
+  terms: Pick<NegotiationData, 'dataset' | 'offerId' | 'offer' | 'offerBy' | 'offers' | 'assurance' | 'price'>,
+): NegotiationData => ({
+  dataset: terms.dataset,
+  offerId: terms.offerId,
+  offer: terms.offer,
+  offerBy: terms.offerBy,
+  offers: terms.offers,
+  assurance: terms.assurance,
+  price: terms.price,
+  agreement: null,
+  status: 'none',
+  ending: null,
+});

@@ -1,0 +1,159 @@
+import { type MessageAgreement, type MessageOffer, withoutSlash } from '../../contracts/dsp/common.ts';
+import type {
+  ContractAgreementMessage,
+  ContractNegotiationTerminationMessage,
+  ContractOfferMessage,
+  ContractRequestMessage,
+} from '../../contracts/dsp/negotiation.ts';
+import { AppError } from '../../contracts/errors.ts';
+import type { Did, ParticipantId } from '../../contracts/ids.ts';
+import type { Json } from '../../contracts/json.ts';
+import { lookUp } from '../exchange/commit.ts';
+import type { Caller } from '../exchange/ports.ts';
+import { type Answer, type Opening, openProcess, type Reaction, receiveMessage } from '../exchange/receive.ts';
+import type { Body } from '../exchange/rules.ts';
+import type { NegotiationData, NegotiationRow } from './ports.ts';
+import { digestOf, type Exchanged, type NegotiationOptions, newData, offerOf, show } from './process.ts';
+import { agreementFault, offerFault, writeOffer } from './rules.ts';
+
+/** The messages that arrive in a negotiation, and what is checked beyond the state (dsp §5.4). */
+
+export interface Incoming<Message> {
+  readonly participant: ParticipantId;
+  readonly caller: Caller;
+  readonly message: Message;
+  readonly body: Body;
+}
+
+interface Event {
+  readonly eventType: 'ACCEPTED' | 'FINALIZED';
+}
+
+export interface Receiving {
+  readonly onRequest: (incoming: Incoming<ContractRequestMessage> & { readonly pid?: string }) => Promise<Answer>;
+  readonly onOffer: (incoming: Incoming<ContractOfferMessage> & { readonly pid?: string }) => Promise<Answer>;
+  readonly onAgreement: (incoming: Incoming<ContractAgreementMessage> & { readonly pid: string }) => Promise<Answer>;
+  readonly onVerification: (incoming: Incoming<object> & { readonly pid: string }) => Promise<Answer>;
+  readonly onEvent: (incoming: Incoming<Event> & { readonly pid: string }) => Promise<Answer>;
+  readonly onTermination: (
+    incoming: Incoming<ContractNegotiationTerminationMessage> & { readonly pid: string },
+  ) => Promise<Answer>;
+  readonly show: (participant: ParticipantId, caller: Did, pid: string) => Promise<Json>;
+}
+
+const requested = async (
+  options: NegotiationOptions,
+  incoming: Incoming<ContractRequestMessage>,
+): Promise<Opening<NegotiationData>> => {
+  const { offer, consumerPid, callbackAddress = '' } = incoming.message;
+  checkCallback(options, callbackAddress);
+  const published = await options.offers.find(incoming.participant, incoming.caller.did, offer.target, offer['@id']);
+  if (published === undefined) throw new AppError('not-found');
+  const data = newData({
+    dataset: offer.target,
+    offerId: offer['@id'],
+    offer: offerOf(offer),
+    offerBy: 'consumer',
+    offers: [digestOf(writeOffer(published))],
+    assurance: published.assurance,
+    price: published.price,
+  });
+  return { role: 'provider', peerPid: consumerPid, peerBase: withoutSlash(callbackAddress), data };
+};
+
+const checkCallback = (options: NegotiationOptions, url: string): void => {
+  try {
+    options.checkAddress(url);
+  } catch (cause) {
+    throw new AppError('callback-refused', { cause });
+  }
+};
+
+/** A provider that begins (dsp §5.1): its owner's side decides what to make of it. */
+const offered = async (
+  options: NegotiationOptions,
+  { message }: Incoming<ContractOfferMessage>,
+): Promise<Opening<NegotiationData>> => {
+  const { offer, providerPid, callbackAddress = '' } = message;
+  checkCallback(options, callbackAddress);
+  const its = offerOf(offer);
+  const data = newData({
+    dataset: offer.target,
+    offerId: offer['@id'],
+    offer: its,
+    offerBy: 'provider',
+    offers: [digestOf(its)],
+    assurance: 'plain-dsp',
+    price: '',
+  });
+  return { role: 'consumer', peerPid: providerPid, peerBase: withoutSlash(callbackAddress), data };
+};
+
+const counterOffered = (
+  row: NegotiationRow,
+  offer: MessageOffer,
+  offerBy: 'provider' | 'consumer',
+): Reaction<NegotiationData> => {
+  const fault = offerFault(offer, row.data);
+  if (fault !== undefined) throw new AppError('offer-refused', { detail: fault });
+  const its = offerOf(offer);
+  const offers = offerBy === 'provider' ? [...row.data.offers, digestOf(its)] : row.data.offers;
+  return { data: { ...row.data, offer: its, offerBy, offers } };
+};
+
+const agreed = (
+  options: NegotiationOptions,
+  row: NegotiationRow,
+  agreement: MessageAgreement,
+): Reaction<NegotiationData> => {
+  const consumer = options.self(row.participant).did;
+  const fault = agreementFault(agreement, { data: row.data, provider: row.peer, consumer, now: options.clock.now() });
+  if (fault !== undefined) throw new AppError('agreement-refused', { detail: fault });
+  const kept = {
+    agreement: agreement as unknown as { readonly [key: string]: Json },
+    digest: '',
+    artifact: null,
+    leafKey: null,
+  };
+  return { data: { ...row.data, agreement: kept }, names: { agreement: agreement['@id'] } };
+};
+
+export const createReceiving = (its: Exchanged, options: NegotiationOptions): Receiving => ({
+  onRequest: (incoming) =>
+    incoming.pid === undefined
+      ? openProcess(its, { ...incoming, kind: 'request' }, () => requested(options, incoming))
+      : receiveMessage(its, { ...incoming, pid: incoming.pid, kind: 'request', role: 'provider' }, (row) =>
+          counterOffered(row, incoming.message.offer, 'consumer'),
+        ),
+  onOffer: (incoming) =>
+    incoming.pid === undefined
+      ? openProcess(its, { ...incoming, kind: 'offer' }, () => offered(options, incoming))
+      : receiveMessage(its, { ...incoming, pid: incoming.pid, kind: 'offer', role: 'consumer' }, (row) =>
+          counterOffered(row, incoming.message.offer, 'provider'),
+        ),
+  onAgreement: (incoming) =>
+    receiveMessage(its, { ...incoming, kind: 'agreement', role: 'consumer' }, (row) =>
+      agreed(options, row, incoming.message.agreement),
+    ),
+  onVerification: (incoming) =>
+    receiveMessage(its, { ...incoming, kind: 'verification', role: 'provider' }, (row) => {
+      options.agreements.mustBeSigned(row);
+      return { data: row.data };
+    }),
+  onEvent: (incoming) => {
+    const kind = incoming.message.eventType === 'ACCEPTED' ? 'accepted' : 'finalized';
+    return receiveMessage(
+      its,
+      { ...incoming, kind },
+      (row): Reaction<NegotiationData> => ({
+        data: kind === 'finalized' ? { ...row.data, status: 'in-force' } : row.data,
+      }),
+    );
+  },
+  onTermination: (incoming) =>
+    receiveMessage(its, { ...incoming, kind: 'termination' }, (row): Reaction<NegotiationData> => {
+      const { code = '', reason = [] } = incoming.message;
+      return { data: { ...row.data, ending: { by: 'peer', code, reason } } };
+    }),
+  show: async (participant, caller, pid) => show(await lookUp(its, { participant, caller, pid })),
+});

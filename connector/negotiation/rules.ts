@@ -1,0 +1,109 @@
+import { dspaceContext, type MessageAgreement, type MessageOffer } from '../../contracts/dsp/common.ts';
+import type { NegotiationState } from '../../contracts/dsp/negotiation.ts';
+import { canonicalize, type Json } from '../../contracts/json.ts';
+import { parsePeerTime } from '../../contracts/time.ts';
+import type { NegotiationData } from './ports.ts';
+
+/** Rules of negotiation beyond the states (dsp §5.4), and the messages we write. */
+
+type JsonObject = { readonly [key: string]: Json };
+
+const lists = ['permission', 'prohibition', 'obligation'] as const;
+
+/** The rules of an offer or agreement, and nothing else of it. */
+export const rulesOf = (policy: JsonObject): JsonObject =>
+  Object.fromEntries(lists.flatMap((list) => (policy[list] === undefined ? [] : [[list, policy[list]]])));
+
+/** Tree for tree: array order matters, the order of members does not. */
+export const sameRules = (a: JsonObject, b: JsonObject): boolean =>
+  canonicalize(rulesOf(a)) === canonicalize(rulesOf(b));
+
+const maxSkewMs = 60_000;
+const maxAgeMs = 86_400_000;
+
+/** Why an agreement is not the one that was negotiated, or undefined when it is (dsp §5.4). */
+export const agreementFault = (
+  agreement: MessageAgreement,
+  expected: {
+    readonly data: NegotiationData;
+    readonly provider: string;
+    readonly consumer: string;
+    readonly now: number;
+  },
+): string | undefined => {
+  const { data, provider, consumer, now } = expected;
+  const at = parsePeerTime(agreement.timestamp) ?? Number.NaN;
+  if (agreement.target !== data.dataset) return 'the target is not the dataset that was asked for';
+  if (agreement.assigner !== provider) return 'the assigner is not the provider';
+  if (agreement.assignee !== consumer) return 'the assignee is not the consumer';
+  if (!sameRules(agreement as JsonObject, data.offer)) return 'the rules are not those of the last offer';
+  return at > now + maxSkewMs || at < now - maxAgeMs ? 'the timestamp is not of now' : undefined;
+};
+
+/** Why an offer of the peer cannot belong to this negotiation. */
+export const offerFault = (offer: MessageOffer, data: NegotiationData): string | undefined =>
+  offer.target === data.dataset ? undefined : 'the offer is for another dataset';
+
+const frame = (type: string): JsonObject => ({ '@context': [dspaceContext], '@type': type });
+
+/** An offer as it stands in a message. */
+export const writeOffer = (offer: {
+  readonly id: string;
+  readonly dataset: string;
+  readonly rules: JsonObject;
+}): JsonObject => ({
+  '@type': 'Offer',
+  '@id': offer.id,
+  target: offer.dataset,
+  ...offer.rules,
+});
+
+interface Pids {
+  readonly providerPid: string;
+  readonly consumerPid: string;
+}
+
+export const writeMessage = {
+  firstRequest: (consumerPid: string, callbackAddress: string, offer: JsonObject): JsonObject => ({
+    ...frame('ContractRequestMessage'),
+    consumerPid,
+    callbackAddress,
+    offer,
+  }),
+  counterRequest: (pids: Pids, offer: JsonObject): JsonObject => ({
+    ...frame('ContractRequestMessage'),
+    ...pids,
+    offer,
+  }),
+  firstOffer: (providerPid: string, callbackAddress: string, offer: JsonObject): JsonObject => ({
+    ...frame('ContractOfferMessage'),
+    providerPid,
+    callbackAddress,
+    offer,
+  }),
+  offer: (pids: Pids, offer: JsonObject): JsonObject => ({ ...frame('ContractOfferMessage'), ...pids, offer }),
+  agreement: (pids: Pids, agreement: JsonObject): JsonObject => ({
+    ...frame('ContractAgreementMessage'),
+    ...pids,
+    agreement,
+  }),
+  verification: (pids: Pids): JsonObject => ({ ...frame('ContractAgreementVerificationMessage'), ...pids }),
+  event: (pids: Pids, eventType: 'ACCEPTED' | 'FINALIZED'): JsonObject => ({
+    ...frame('ContractNegotiationEventMessage'),
+    ...pids,
+    eventType,
+  }),
+  termination: (pids: Pids, code: string, reason: readonly string[]): JsonObject => ({
+    ...frame('ContractNegotiationTerminationMessage'),
+    ...pids,
+    code,
+    ...(reason.length === 0 ? {} : { reason: [...reason] }),
+  }),
+};
+
+/** ContractNegotiation: what a process looks like to the peer. */
+export const showNegotiation = (pids: Pids, state: NegotiationState): JsonObject => ({
+  ...frame('ContractNegotiation'),
+  ...pids,
+  state,
+});

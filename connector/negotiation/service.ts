@@ -1,0 +1,21 @@
+import { createDeciding, type Deciding } from './deciding.ts';
+import { isFinal, maySend, transition } from './machine.ts';
+import { type Exchanged, type NegotiationOptions, readState, show, termination } from './process.ts';
+import { createReceiving, type Receiving } from './receiving.ts';
+
+/** Contract negotiation in both roles (dsp §5): messages that arrive, and decisions that are sent. */
+export interface NegotiationService extends Receiving, Deciding {}
+
+const lost = 'The two sides could not be brought to the same state.';
+
+export const createNegotiations = (options: NegotiationOptions): NegotiationService => {
+  const its: Exchanged = {
+    ...options,
+    protocol: 'negotiations',
+    machine: { transition, isFinal, maySend },
+    show,
+    readState,
+    terminationFor: (row, code) => termination(row, code, [lost]),
+  };
+  return { ...createReceiving(its, options), ...createDeciding(its, options) };
+};

@@ -1,0 +1,133 @@
+import { withoutSlash } from '../../contracts/dsp/common.ts';
+import type { DataAddress } from '../../contracts/dsp/transfer.ts';
+import { AppError, isAppError } from '../../contracts/errors.ts';
+import type { ParticipantId } from '../../contracts/ids.ts';
+import type { Task, TaskResult } from '../../kernel/sql/outbox.ts';
+import { mustFind, type Outgoing } from '../exchange/commit.ts';
+import { beginProcess, deliverMessage, sendMessage } from '../exchange/send.ts';
+import type { TransferKind } from './machine.ts';
+import type { TransferData, TransferDecision, TransferRow } from './ports.ts';
+import { type Exchanged, pidsOf, type TransferOptions, termination } from './process.ts';
+import { writeMessage } from './rules.ts';
+
+/** What we decide about a transfer, and send. */
+
+export type Action = Exclude<TransferDecision, { readonly do: 'wait' }>;
+
+export interface TransferTerms {
+  readonly participant: ParticipantId;
+  readonly agreementId: string;
+  readonly format: string;
+  readonly providerBase: string;
+}
+
+export interface Deciding {
+  /** Consumer: asks for a transfer under an agreement. */
+  readonly request: (terms: TransferTerms) => Promise<TransferRow>;
+  readonly decide: (participant: ParticipantId, pid: string, action: Action) => Promise<TransferRow>;
+  readonly find: (participant: ParticipantId, pid: string) => Promise<TransferRow>;
+  readonly handlers: {
+    readonly transfers: (task: Task) => Promise<TaskResult>;
+    readonly 'transfers-work': (task: Task) => Promise<TaskResult>;
+  };
+}
+
+const kinds: Readonly<Record<Action['do'], TransferKind>> = {
+  start: 'start',
+  complete: 'completion',
+  suspend: 'suspension',
+  terminate: 'termination',
+};
+
+const outgoingFor = (row: TransferRow, action: Action, dataAddress: DataAddress | null): Outgoing<TransferData> => {
+  const pids = pidsOf(row);
+  switch (action.do) {
+    case 'start':
+      return {
+        path: '/transfers/:pid/start',
+        body: writeMessage.start(pids, dataAddress),
+        data: { ...row.data, suspendedBy: null },
+      };
+    case 'complete':
+      return { path: '/transfers/:pid/completion', body: writeMessage.completion(pids) };
+    case 'suspend':
+      return {
+        path: '/transfers/:pid/suspension',
+        body: writeMessage.suspension(pids, action.code, action.reason),
+        data: { ...row.data, suspendedBy: 'us' },
+      };
+    case 'terminate':
+      return termination(row, action.code, action.reason);
+  }
+};
+
+const agreementOf = async (options: TransferOptions, row: TransferRow) => {
+  const agreement = await options.agreements.find(row.participant, row.data.agreementId);
+  if (agreement === undefined || !agreement.isInForce) throw new AppError('agreement-ended');
+  return agreement;
+};
+
+/** A provider opens the data plane before it says so, and closes it before it says that. */
+const perform = async (
+  its: Exchanged,
+  options: TransferOptions,
+  row: TransferRow,
+  action: Action,
+): Promise<TransferRow> => {
+  const isProvider = row.process.role === 'provider';
+  if (action.do === 'start' && !its.machine.maySend(row.process, 'start')) throw new AppError('illegal-transition');
+  const opened =
+    isProvider && action.do === 'start' ? await options.dataPlane.open(row, await agreementOf(options, row)) : null;
+  if (isProvider && action.do !== 'start') await options.dataPlane.close(row);
+  return sendMessage(its, { ...row, kind: kinds[action.do] }, (current) => outgoingFor(current, action, opened));
+};
+
+const isClosed = (state: string): boolean => state === 'SUSPENDED' || state === 'COMPLETED' || state === 'TERMINATED';
+
+/** After each change, from the outbox: it runs at least once. */
+const work = async (its: Exchanged, options: TransferOptions, task: Task): Promise<TaskResult> => {
+  const row = await its.store.find(task.participant as ParticipantId, task.subject);
+  if (row === undefined || row.process.pending !== null) return 'done';
+  if (row.process.role === 'provider' && isClosed(row.process.state)) await options.dataPlane.close(row);
+  if (its.machine.isFinal(row.process.state)) return 'done';
+  const decision = await options.decisions.next(row);
+  if (decision.do === 'wait') return 'done';
+  try {
+    await perform(its, options, row, decision);
+  } catch (error) {
+    if (isAppError(error, 'agreement-ended')) {
+      await perform(its, options, row, { do: 'terminate', code: error.code, reason: [error.title] });
+    } else if (!isAppError(error, 'illegal-transition')) throw error;
+    its.log.info({ pid: row.pid, decision: decision.do, error }, 'a decision could not be carried out');
+  }
+  return 'done';
+};
+
+export const createDeciding = (its: Exchanged, options: TransferOptions): Deciding => ({
+  request: async ({ participant, agreementId, format, providerBase }) => {
+    const agreement = await options.agreements.find(participant, agreementId);
+    if (agreement === undefined || agreement.role !== 'consumer') throw new AppError('not-found');
+    if (!agreement.isInForce) throw new AppError('agreement-ended');
+    options.checkAddress(providerBase);
+    const data: TransferData = { agreementId, format, dataAddress: null, suspendedBy: null, ending: null };
+    const start = {
+      participant,
+      role: 'consumer',
+      peer: agreement.peer,
+      peerBase: withoutSlash(providerBase),
+      kind: 'request',
+      data,
+    } as const;
+    const callbackAddress = options.self(participant).base;
+    return beginProcess(its, start, (pid) => ({
+      path: '/transfers/request',
+      body: writeMessage.request(pid, { agreementId, format, callbackAddress }),
+    }));
+  },
+  decide: async (participant, pid, action) => perform(its, options, await mustFind(its, participant, pid), action),
+  find: (participant, pid) => mustFind(its, participant, pid),
+  handlers: {
+    transfers: (task) => deliverMessage(its, task),
+    'transfers-work': (task) => work(its, options, task),
+  },
+});

@@ -1,0 +1,55 @@
+import type { DataAddress, TransferState } from '../../contracts/dsp/transfer.ts';
+import type { Did, ParticipantId } from '../../contracts/ids.ts';
+import type { Json } from '../../contracts/json.ts';
+import type { Assurance } from '../../contracts/ledger/agreement.ts';
+import type { ProcessRow, ProcessStore } from '../exchange/ports.ts';
+import type { TransferKind } from './machine.ts';
+
+/** What a transfer knows beside its state. */
+export interface TransferData {
+  readonly agreementId: string;
+  /** The word of the distribution: `StekkerHttp-PULL`, `HttpData-PULL`, … */
+  readonly format: string;
+  /** Where the data is to be had (pull), as the provider sent it last; kept by the consumer. */
+  readonly dataAddress: DataAddress | null;
+  readonly suspendedBy: 'us' | 'peer' | null;
+  readonly ending: { readonly by: 'us' | 'peer'; readonly code: string; readonly reason: Json } | null;
+}
+
+export type TransferRow = ProcessRow<TransferState, TransferKind, TransferData>;
+export type TransferStore = ProcessStore<TransferState, TransferKind, TransferData>;
+
+/** An agreement as a transfer needs it. */
+export interface TransferAgreement {
+  readonly id: string;
+  readonly digest: string;
+  readonly peer: Did;
+  readonly role: 'provider' | 'consumer';
+  readonly dataset: string;
+  readonly assurance: Assurance;
+  readonly isInForce: boolean;
+}
+
+export interface Agreements {
+  readonly find: (participant: ParticipantId, agreementId: string) => Promise<TransferAgreement | undefined>;
+}
+
+/**
+ * Opens and closes the data plane for a transfer (wire §4). `open` gives a fresh data address each time and voids the
+ * one before; `close` is certain when it returns: no new access, and running ones end.
+ */
+export interface DataPlane {
+  readonly open: (row: TransferRow, agreement: TransferAgreement) => Promise<DataAddress>;
+  readonly close: (row: TransferRow) => Promise<void>;
+}
+
+export type TransferDecision =
+  | { readonly do: 'wait' }
+  | { readonly do: 'start' }
+  | { readonly do: 'complete' }
+  | { readonly do: 'suspend' | 'terminate'; readonly code: string; readonly reason: readonly string[] };
+
+/** What the owner wants next, given a process without a message under way. */
+export interface TransferDecisions {
+  readonly next: (row: TransferRow) => Promise<TransferDecision>;
+}

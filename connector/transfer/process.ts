@@ -1,0 +1,42 @@
+import { type TransferState, transferProcess } from '../../contracts/dsp/transfer.ts';
+import type { Did, ParticipantId } from '../../contracts/ids.ts';
+import type { Json } from '../../contracts/json.ts';
+import type { ExchangeOptions, Outgoing } from '../exchange/commit.ts';
+import type { TransferKind } from './machine.ts';
+import type { Agreements, DataPlane, TransferData, TransferDecisions, TransferRow, TransferStore } from './ports.ts';
+import { showTransfer, writeMessage } from './rules.ts';
+
+/** What receiving and deciding share. */
+
+export type Exchanged = ExchangeOptions<TransferState, TransferKind, TransferData>;
+
+export interface TransferOptions extends Pick<Exchanged, 'transport' | 'clock' | 'random' | 'log' | 'wake' | 'watch'> {
+  readonly store: TransferStore;
+  readonly agreements: Agreements;
+  readonly dataPlane: DataPlane;
+  readonly decisions: TransferDecisions;
+  readonly self: (participant: ParticipantId) => { readonly did: Did; readonly base: string };
+  /** @throws AppError when we may not call this address. */
+  readonly checkAddress: (url: string) => void;
+}
+
+export const pidsOf = (row: TransferRow) =>
+  row.process.role === 'provider'
+    ? { providerPid: row.pid, consumerPid: row.peerPid ?? '' }
+    : { providerPid: row.peerPid ?? '', consumerPid: row.pid };
+
+export const show = (row: TransferRow): Json =>
+  showTransfer(pidsOf(row), row.process.state === 'INITIAL' ? 'REQUESTED' : row.process.state);
+
+export const readState: Exchanged['readState'] = (body) => {
+  const parsed = transferProcess.safeParse(body);
+  if (!parsed.success) return undefined;
+  const { state, providerPid, consumerPid } = parsed.data;
+  return { state, peerPid: (role) => (role === 'provider' ? consumerPid : providerPid) };
+};
+
+export const termination = (row: TransferRow, code: string, reason: readonly string[]): Outgoing<TransferData> => ({
+  path: '/transfers/:pid/termination',
+  body: writeMessage.termination(pidsOf(row), code, reason),
+  data: { ...row.data, ending: { by: 'us', code, reason: [...reason] } },
+});

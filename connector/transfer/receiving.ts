@@ -1,0 +1,92 @@
+import { withoutSlash } from '../../contracts/dsp/common.ts';
+import type {
+  TransferRequestMessage,
+  TransferStartMessage,
+  TransferSuspensionMessage,
+  TransferTerminationMessage,
+} from '../../contracts/dsp/transfer.ts';
+import { AppError } from '../../contracts/errors.ts';
+import type { Did, ParticipantId } from '../../contracts/ids.ts';
+import type { Json } from '../../contracts/json.ts';
+import { lookUp } from '../exchange/commit.ts';
+import type { Caller } from '../exchange/ports.ts';
+import { type Answer, type Opening, openProcess, type Reaction, receiveMessage } from '../exchange/receive.ts';
+import type { Body } from '../exchange/rules.ts';
+import type { TransferData, TransferRow } from './ports.ts';
+import { type Exchanged, show, type TransferOptions } from './process.ts';
+import { formatsOf, mayPeerResume } from './rules.ts';
+
+/** The messages that arrive for a transfer, and what is checked beyond the state (dsp §6). */
+
+export interface Incoming<Message> {
+  readonly participant: ParticipantId;
+  readonly caller: Caller;
+  readonly message: Message;
+  readonly body: Body;
+}
+type Following<Message> = Incoming<Message> & { readonly pid: string };
+
+export interface Receiving {
+  readonly onRequest: (incoming: Incoming<TransferRequestMessage>) => Promise<Answer>;
+  readonly onStart: (incoming: Following<TransferStartMessage>) => Promise<Answer>;
+  readonly onSuspension: (incoming: Following<TransferSuspensionMessage>) => Promise<Answer>;
+  readonly onCompletion: (incoming: Following<object>) => Promise<Answer>;
+  readonly onTermination: (incoming: Following<TransferTerminationMessage>) => Promise<Answer>;
+  readonly show: (participant: ParticipantId, caller: Did, pid: string) => Promise<Json>;
+}
+
+const requested = async (
+  options: TransferOptions,
+  incoming: Incoming<TransferRequestMessage>,
+): Promise<Opening<TransferData>> => {
+  const { agreementId, format, callbackAddress, consumerPid } = incoming.message;
+  const agreement = await options.agreements.find(incoming.participant, agreementId);
+  if (agreement === undefined || agreement.role !== 'provider' || agreement.peer !== incoming.caller.did)
+    throw new AppError('not-found');
+  if (!agreement.isInForce) throw new AppError('agreement-ended');
+  if (!formatsOf(agreement.assurance).includes(format)) {
+    throw new AppError('format-unsupported', {
+      detail: `this offer is distributed as ${formatsOf(agreement.assurance).join(', ')}`,
+    });
+  }
+  try {
+    options.checkAddress(callbackAddress);
+  } catch (cause) {
+    throw new AppError('callback-refused', { cause });
+  }
+  const data: TransferData = { agreementId, format, dataAddress: null, suspendedBy: null, ending: null };
+  return { role: 'provider', peerPid: consumerPid, peerBase: withoutSlash(callbackAddress), data };
+};
+
+const started = ({ process, data }: TransferRow, message: TransferStartMessage): Reaction<TransferData> => {
+  if (process.state === 'SUSPENDED' && !mayPeerResume(process.role, data.suspendedBy)) {
+    throw new AppError('illegal-transition', { detail: 'the provider suspended this transfer and resumes it itself' });
+  }
+  if (process.role === 'provider') return { data: { ...data, suspendedBy: null } };
+  if (process.state === 'REQUESTED' && message.dataAddress === undefined && data.format.endsWith('-PULL')) {
+    throw new AppError('body-invalid', { faults: [{ path: '/dataAddress', message: 'is needed for a pull' }] });
+  }
+  return { data: { ...data, suspendedBy: null, dataAddress: message.dataAddress ?? data.dataAddress } };
+};
+
+const endedByPeer = (
+  { data }: TransferRow,
+  message: { readonly code?: string | undefined; readonly reason?: readonly Json[] | undefined },
+): Reaction<TransferData> => ({
+  data: { ...data, ending: { by: 'peer', code: message.code ?? '', reason: message.reason ?? [] } },
+});
+
+export const createReceiving = (its: Exchanged, options: TransferOptions): Receiving => ({
+  onRequest: (incoming) => openProcess(its, { ...incoming, kind: 'request' }, () => requested(options, incoming)),
+  onStart: (incoming) => receiveMessage(its, { ...incoming, kind: 'start' }, (row) => started(row, incoming.message)),
+  onSuspension: (incoming) =>
+    receiveMessage(
+      its,
+      { ...incoming, kind: 'suspension' },
+      ({ data }): Reaction<TransferData> => ({ data: { ...data, suspendedBy: 'peer' } }),
+    ),
+  onCompletion: (incoming) => receiveMessage(its, { ...incoming, kind: 'completion' }, ({ data }) => ({ data })),
+  onTermination: (incoming) =>
+    receiveMessage(its, { ...incoming, kind: 'termination' }, (row) => endedByPeer(row, incoming.message)),
+  show: async (participant, caller, pid) => show(await lookUp(its, { participant, caller, pid })),
+});
