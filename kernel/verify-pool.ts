@@ -1,9 +1,25 @@
-import { createPublicKey, verify } from 'node:crypto';
+import { createPublicKey, type KeyObject, verify } from 'node:crypto';
 import type { Crypto, SignatureAlgorithm } from '../contracts/crypto.ts';
 import { keyFits } from './crypto.ts';
 
 /** Runs a check that is written with the synchronous `Crypto`, its signatures verified in the thread pool. */
 export type VerifyInPool = <Value>(check: (crypto: Crypto) => Value) => Promise<Value>;
+
+const cacheLimit = 4096;
+const parties = new Map<string, KeyObject>();
+
+/** Keys of parties come again and are kept; a P-256 key here is mostly a leaf key, used once. */
+const importKey = (algorithm: SignatureAlgorithm, spki: Uint8Array): KeyObject => {
+  const encoded = Buffer.from(spki.buffer, spki.byteOffset, spki.byteLength);
+  const id = algorithm === 'Ed25519' ? encoded.toString('latin1') : '';
+  const known = parties.get(id);
+  if (known !== undefined) return known;
+  const key = createPublicKey({ key: encoded, format: 'der', type: 'spki' });
+  if (id === '' || !keyFits(algorithm, key)) return key;
+  if (parties.size >= cacheLimit) parties.clear();
+  parties.set(id, key);
+  return key;
+};
 
 /** One signature in the pool of libuv; false for anything that cannot be read. */
 const verifyOne = (
@@ -14,7 +30,7 @@ const verifyOne = (
 ): Promise<boolean> =>
   new Promise((resolve) => {
     try {
-      const key = createPublicKey({ key: Buffer.from(spki), format: 'der', type: 'spki' });
+      const key = importKey(algorithm, spki);
       if (!keyFits(algorithm, key)) return resolve(false);
       const dsaEncoding = algorithm === 'ES256' ? 'ieee-p1363' : 'der';
       const digest = algorithm === 'Ed25519' ? null : 'sha256';

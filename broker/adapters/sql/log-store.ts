@@ -141,7 +141,7 @@ const insertStatements = async (db: Transaction<LogTables>, origin: Origin, entr
 
 /** The rare kinds: events of agreements, and public entries, which may use up a join code. */
 const insertOthers = async (db: Transaction<LogTables>, origin: Origin, entries: readonly NewEntry[]) => {
-  for (const { subject } of entries) {
+  for (const { subject, artifact } of entries) {
     if (subject.kind === 'agreement-event') {
       const { agreementDigest, index, event, signers } = subject.row;
       const row = { origin, agreement_digest: agreementDigest, idx: index, event, signers: signers.join(' ') };
@@ -149,7 +149,8 @@ const insertOthers = async (db: Transaction<LogTables>, origin: Origin, entries:
     }
     if (subject.kind !== 'public') continue;
     const { index, kind, text, at } = subject.row;
-    await db.insertInto('log_public').values({ origin, idx: index, kind, body: text, at }).execute();
+    const row = { origin, idx: index, kind, digest: artifact.digest, body: text, at };
+    await db.insertInto('log_public').values(row).execute();
     if (subject.joinCode === null) continue;
     await db
       .updateTable('log_join_code')
@@ -334,22 +335,32 @@ export const sqlArtifactStore = (db: Kysely<LogTables>): ArtifactStore => ({
 
   publicText: async (origin, digest) => {
     const row = await db
-      .selectFrom('log_artifact')
+      .selectFrom('log_public')
       .select('body')
       .where('origin', '=', origin)
       .where('digest', '=', digest)
-      .where('agreement_digest', 'is', null)
       .executeTakeFirst();
     return row?.body;
   },
 
+  // Found by the rows of the agreement: an index on every artifact would cost each statement, and erasure is rare.
   erase: async (origin, agreementDigest) => {
-    const gone = await db
-      .deleteFrom('log_artifact')
-      .where('origin', '=', origin)
-      .where('agreement_digest', '=', agreementDigest)
-      .executeTakeFirst();
-    return Number(gone.numDeletedRows);
+    let erased = 0;
+    for (const table of ['log_agreement', 'log_agreement_event', 'log_statement'] as const) {
+      const gone = await db
+        .deleteFrom('log_artifact')
+        .where('origin', '=', origin)
+        .where('idx', 'in', (eb) =>
+          eb
+            .selectFrom(table)
+            .select('idx')
+            .where('origin', '=', origin)
+            .where('agreement_digest', '=', agreementDigest),
+        )
+        .executeTakeFirst();
+      erased += Number(gone.numDeletedRows);
+    }
+    return erased;
   },
 
   keepEquivocation: async (origin, { agreementDigest, seq, against, proof }) => {

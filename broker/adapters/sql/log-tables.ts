@@ -4,8 +4,8 @@ import type { Kysely } from 'kysely';
 export interface LogTables {
   log_head: { origin: string; size: number; root: string; stack: string };
   log_entry: { origin: string; idx: number; leaf: string; entry: string; at: number };
-  log_artifact: { origin: string; digest: string; idx: number; agreement_digest: string | null; body: string };
-  log_public: { origin: string; idx: number; kind: string; body: string; at: number };
+  log_artifact: { origin: string; idx: number; digest: string; agreement_digest: string | null; body: string };
+  log_public: { origin: string; idx: number; kind: string; digest: string; body: string; at: number };
   log_agreement: {
     origin: string;
     agreement_digest: string;
@@ -73,17 +73,17 @@ export const logMigrations = [
         .addColumn('body', 'text', (column) => column.notNull())
         .addPrimaryKeyConstraint('log_artifact_pk', ['origin', 'idx'])
         .execute();
-      await schema.createIndex('log_artifact_of').on('log_artifact').columns(['origin', 'agreement_digest']).execute();
-      await schema.createIndex('log_artifact_digest').on('log_artifact').columns(['origin', 'digest']).execute();
       await schema
         .createTable('log_public')
         .addColumn('origin', 'text', (column) => column.notNull())
         .addColumn('idx', 'bigint', (column) => column.notNull())
         .addColumn('kind', 'text', (column) => column.notNull())
+        .addColumn('digest', 'text', (column) => column.notNull())
         .addColumn('body', 'text', (column) => column.notNull())
         .addColumn('at', 'bigint', (column) => column.notNull())
         .addPrimaryKeyConstraint('log_public_pk', ['origin', 'idx'])
         .execute();
+      await schema.createIndex('log_public_digest').on('log_public').columns(['origin', 'digest']).execute();
       await createSubjectTables(db);
     },
   },
