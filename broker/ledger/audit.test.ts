@@ -37,6 +37,7 @@ describe('audit', () => {
     const bundle = await bytesOf(bench, '/log/tile/entries/001');
     await replace(bench, '/log/tile/0/000', second);
     await replace(bench, '/log/tile/0/001', first);
+    await expect(ledger.proof(10)).rejects.toMatchObject({ code: 'data-damaged' });
     await replace(
       bench,
       '/log/tile/entries/001',

@@ -186,7 +186,7 @@ const faults: readonly Fault[] = [
 let isBroken = false;
 
 describe('faults of the sequencer', () => {
-  test.each(faults)('$name', async (fault) => {
+  test.each(faults.map((fault) => [fault.name, fault] as const))('%s', async (_name, fault) => {
     isBroken = false;
     const bench = logBench();
     const founder = await bench.start();

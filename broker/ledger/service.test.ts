@@ -200,8 +200,10 @@ describe('registration', () => {
     await ledger.close();
   });
 
-  test('an agreement and its statements sent all at once stand in one batch, in order', async () => {
-    const { ledger } = await joined();
+  test('an agreement and its statements can stand in one batch, judged in its order', async () => {
+    const { ledger } = await joined({
+      changes: { verifyInPool: async (check) => check(nodeCrypto), limits: { batchMs: 30 } },
+    });
     const agreement = agreementBody();
     const one = statementBody({ agreement });
     const two = statementBody({ agreement, after: one });
