@@ -38,3 +38,25 @@ export const uuidV7 = (now: number, random: Random): string => {
   const hex = Buffer.from(bytes).toString('hex');
   return [hex.slice(0, 8), hex.slice(8, 12), hex.slice(12, 16), hex.slice(16, 20), hex.slice(20)].join('-');
 };
+
+const counterLimit = 4096;
+
+/**
+ * UUIDv7 ids of one process that only grow: within a millisecond the 12 bits behind the time count (RFC 9562 §6.2), and
+ * a clock that jumps back does not take them back.
+ */
+export const createIds = (clock: { readonly now: () => number }, random: Random): (() => string) => {
+  let time = 0;
+  let counter = 0;
+  return () => {
+    const now = clock.now();
+    counter = now > time ? 0 : counter + 1;
+    time = Math.max(now, time);
+    if (counter === counterLimit) {
+      counter = 0;
+      time += 1;
+    }
+    const id = uuidV7(time, random);
+    return `${id.slice(0, 15)}${counter.toString(16).padStart(3, '0')}${id.slice(18)}`;
+  };
+};

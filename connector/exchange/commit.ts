@@ -6,7 +6,6 @@ import { canonicalize, type Json } from '../../contracts/json.ts';
 import type { Clock } from '../../kernel/clock.ts';
 import { nodeCrypto } from '../../kernel/crypto.ts';
 import type { Logger } from '../../kernel/log.ts';
-import { type Random, uuidV7 } from '../../kernel/random.ts';
 import type {
   PeerTransport,
   ProcessChange,
@@ -34,7 +33,8 @@ export interface ExchangeOptions<State extends string, Kind extends string, Data
   readonly store: ProcessStore<State, Kind, Data>;
   readonly transport: PeerTransport;
   readonly clock: Clock;
-  readonly random: Random;
+  /** Ids of processes and messages, `urn:uuid:` with a UUIDv7: each is larger than those before (see the decision on settled messages). */
+  readonly newId: () => string;
   readonly log: Logger;
   /** After a commit: wake the worker. */
   readonly wake: () => void;
@@ -49,9 +49,6 @@ export interface ExchangeOptions<State extends string, Kind extends string, Data
 }
 
 const maxConflicts = 16;
-
-export const newId = ({ clock, random }: { readonly clock: Clock; readonly random: Random }): string =>
-  `urn:uuid:${uuidV7(clock.now(), random)}`;
 
 export const hashOf = (body: Json): string => toBase64Url(nodeCrypto.sha256(utf8(canonicalize(body))));
 

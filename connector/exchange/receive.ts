@@ -2,7 +2,7 @@ import { initial, type Role } from '../../contracts/dsp/process.ts';
 import { AppError } from '../../contracts/errors.ts';
 import type { ParticipantId } from '../../contracts/ids.ts';
 import type { Json } from '../../contracts/json.ts';
-import { commit, type ExchangeOptions, hashOf, lookUp, newId, type Step, withVersion } from './commit.ts';
+import { commit, type ExchangeOptions, hashOf, lookUp, type Step, withVersion } from './commit.ts';
 import type { Caller, ProcessRow, ReceivedMessage } from './ports.ts';
 import { type Body, idOf, isSettled, laterId, peerPidIn, pidsFit } from './rules.ts';
 
@@ -85,7 +85,7 @@ export const openProcess = async <State extends string, Kind extends string, Dat
     const existing = await its.store.findByName(incoming.participant, 'peer', name);
     if (existing !== undefined) return { status: 201, body: its.show(existing), newest: '' };
     const row = openedRow(its, incoming, opening);
-    const answer = { status: 201, body: its.show(row), newest: newId(its) };
+    const answer = { status: 201, body: its.show(row), newest: its.newId() };
     const saved = await commit(its, {
       row,
       names: { peer: name },
@@ -101,7 +101,7 @@ export const openProcess = async <State extends string, Kind extends string, Dat
 };
 
 const openedRow = <State extends string, Kind extends string, Data>(
-  { machine, clock, random }: ExchangeOptions<State, Kind, Data>,
+  { machine, clock, newId }: ExchangeOptions<State, Kind, Data>,
   incoming: Incoming<Kind>,
   { role, peerPid, peerBase, data }: Opening<Data>,
 ): ProcessRow<State, Kind, Data> => {
@@ -110,7 +110,7 @@ const openedRow = <State extends string, Kind extends string, Data>(
   const now = clock.now();
   return {
     participant: incoming.participant,
-    pid: newId({ clock, random }),
+    pid: newId(),
     peer: incoming.caller.did,
     peerPid,
     peerBase,
@@ -152,7 +152,7 @@ export const receiveMessage = async <State extends string, Kind extends string, 
       updatedAt: its.clock.now(),
       version: row.version + 1,
     };
-    const result = { status: 200, body: null, newest: newId(its) };
+    const result = { status: 200, body: null, newest: its.newId() };
     const change = {
       row: next,
       send: false,

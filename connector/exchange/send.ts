@@ -2,7 +2,7 @@ import { initial, type ProcessEvent, type Role } from '../../contracts/dsp/proce
 import { AppError } from '../../contracts/errors.ts';
 import type { Did, ParticipantId } from '../../contracts/ids.ts';
 import type { Task, TaskResult } from '../../kernel/sql/outbox.ts';
-import { type ExchangeOptions, fillPath, mustFind, newId, type Outgoing, type Step, withVersion } from './commit.ts';
+import { type ExchangeOptions, fillPath, mustFind, type Outgoing, type Step, withVersion } from './commit.ts';
 import type { PeerAnswer, ProcessRow } from './ports.ts';
 import { laterId, mayRetry } from './rules.ts';
 
@@ -21,8 +21,8 @@ export const beginProcess = async <State extends string, Kind extends string, Da
   },
   write: (pid: string) => Outgoing<Data>,
 ): Promise<ProcessRow<State, Kind, Data>> => {
-  const pid = newId(its);
-  const message = newId(its);
+  const pid = its.newId();
+  const message = its.newId();
   const { path, body, data, names } = write(pid);
   const decided = its.machine.transition(
     { role: start.role, state: initial, pending: null },
@@ -58,7 +58,7 @@ export const sendMessage = async <State extends string, Kind extends string, Dat
 ): Promise<ProcessRow<State, Kind, Data>> =>
   withVersion(its, async () => {
     const row = await mustFind(its, place.participant, place.pid);
-    const message = newId(its);
+    const message = its.newId();
     const decided = its.machine.transition(row.process, { type: 'decided', kind: place.kind, message });
     if (!decided.ok) throw new AppError('illegal-transition', { detail: decided.reason });
     const { path, body, data, names } = write(row);
@@ -140,7 +140,7 @@ const askPeer = async <State extends string, Kind extends string, Data>(
   const answer = await its.transport.get({ participant: row.participant, peer: row.peer, url });
   if (mayRetry(answer.status, true)) return 'later';
   const state = answer.status === 200 ? its.readState(answer.body)?.state : undefined;
-  await feed(its, row, { type: 'peer-state', message, state, termination: newId(its) });
+  await feed(its, row, { type: 'peer-state', message, state, termination: its.newId() });
   return 'done';
 };
 
@@ -152,7 +152,7 @@ const noAnswer = async <State extends string, Kind extends string, Data>(
   task: Task,
 ): Promise<TaskResult> => {
   if (task.attempts < maxTries) return 'later';
-  await feed(its, row, { type: 'gave-up', message: task.id, termination: newId(its) });
+  await feed(its, row, { type: 'gave-up', message: task.id, termination: its.newId() });
   const after = await its.store.find(row.participant, row.pid);
   return after?.process.pending?.message === task.id ? 'later' : 'done'; // only the peer can say: go on asking
 };

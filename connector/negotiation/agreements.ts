@@ -14,7 +14,6 @@ import { assembleJws, type GeneralJws } from '../../contracts/ledger/jws.ts';
 import { formatTime } from '../../contracts/time.ts';
 import type { Clock } from '../../kernel/clock.ts';
 import { nodeCrypto } from '../../kernel/crypto.ts';
-import { type Random, uuidV7 } from '../../kernel/random.ts';
 import type { PeerTransport } from '../exchange/ports.ts';
 import type { AgreementSigner, NegotiationRow, PeerExtensions, SignedAgreement } from './ports.ts';
 import { rulesOf } from './rules.ts';
@@ -39,7 +38,7 @@ export interface AgreementOptions {
   readonly extensions: PeerExtensions;
   readonly transport: PeerTransport;
   readonly clock: Clock;
-  readonly random: Random;
+  readonly newId: () => string;
   readonly self: (participant: ParticipantId) => { readonly did: Did };
 }
 
@@ -64,11 +63,11 @@ const draftFault = (payload: AgreementPayload, row: NegotiationRow, self: Did): 
 };
 
 const draft = async (options: AgreementOptions, row: NegotiationRow): Promise<SignedAgreement> => {
-  const { signer, clock, random } = options;
+  const { signer, clock, newId } = options;
   const self = options.self(row.participant);
   const agreement = {
     '@type': 'Agreement',
-    '@id': `urn:uuid:${uuidV7(clock.now(), random)}`,
+    '@id': newId(),
     target: row.data.dataset,
     assigner: self.did,
     assignee: row.peer,

@@ -22,7 +22,7 @@ import { showNegotiation, writeMessage } from './rules.ts';
 export type Exchanged = ExchangeOptions<NegotiationState, NegotiationKind, NegotiationData>;
 
 export interface NegotiationOptions
-  extends Pick<Exchanged, 'transport' | 'clock' | 'random' | 'log' | 'wake' | 'watch'> {
+  extends Pick<Exchanged, 'transport' | 'clock' | 'newId' | 'log' | 'wake' | 'watch'> {
   readonly store: NegotiationStore;
   readonly offers: OfferBook;
   readonly decisions: Decisions;

@@ -4,7 +4,10 @@ import { type Exchanged, type NegotiationOptions, readState, show, termination }
 import { createReceiving, type Receiving } from './receiving.ts';
 
 /** Contract negotiation in both roles (dsp §5): messages that arrive, and decisions that are sent. */
-export interface NegotiationService extends Receiving, Deciding {}
+export interface NegotiationService extends Receiving, Deciding {
+  /** For the extension's routes. */
+  readonly exchange: Exchanged;
+}
 
 const lost = 'The two sides could not be brought to the same state.';
 
@@ -17,5 +20,5 @@ export const createNegotiations = (options: NegotiationOptions): NegotiationServ
     readState,
     terminationFor: (row, code) => termination(row, code, [lost]),
   };
-  return { ...createReceiving(its, options), ...createDeciding(its, options) };
+  return { ...createReceiving(its, options), ...createDeciding(its, options), exchange: its };
 };

@@ -10,7 +10,7 @@ import { showTransfer, writeMessage } from './rules.ts';
 
 export type Exchanged = ExchangeOptions<TransferState, TransferKind, TransferData>;
 
-export interface TransferOptions extends Pick<Exchanged, 'transport' | 'clock' | 'random' | 'log' | 'wake' | 'watch'> {
+export interface TransferOptions extends Pick<Exchanged, 'transport' | 'clock' | 'newId' | 'log' | 'wake' | 'watch'> {
   readonly store: TransferStore;
   readonly agreements: Agreements;
   readonly dataPlane: DataPlane;

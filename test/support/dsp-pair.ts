@@ -1,0 +1,287 @@
+import { Hono } from 'hono';
+import {
+  createSqlProcessStore,
+  type ProcessTables,
+  processMigrations,
+} from '../../connector/adapters/sql/process-store.ts';
+import type { PeerTransport } from '../../connector/exchange/ports.ts';
+import { createAgreements } from '../../connector/negotiation/agreements.ts';
+import { createAgreementRoutes } from '../../connector/negotiation/extension-routes.ts';
+import type { AgreementSigner, Decision, NegotiationRow, PublishedOffer } from '../../connector/negotiation/ports.ts';
+import { createNegotiationRoutes } from '../../connector/negotiation/routes.ts';
+import { createNegotiations, type NegotiationService } from '../../connector/negotiation/service.ts';
+import type { TransferAgreement, TransferDecision, TransferRow } from '../../connector/transfer/ports.ts';
+import { createTransferRoutes } from '../../connector/transfer/routes.ts';
+import { createTransfers, type TransferService } from '../../connector/transfer/service.ts';
+import { toBase64Url } from '../../contracts/bytes.ts';
+import { buildDataAddress } from '../../contracts/dsp/transfer.ts';
+import { AppError } from '../../contracts/errors.ts';
+import type { Did, ParticipantId } from '../../contracts/ids.ts';
+import type { Json } from '../../contracts/json.ts';
+import { leafKeyId } from '../../contracts/ledger/entry.ts';
+import { encodeProtected, readJws, signingInput, verifySignature } from '../../contracts/ledger/jws.ts';
+import { type Clock, systemClock } from '../../kernel/clock.ts';
+import { nodeCrypto } from '../../kernel/crypto.ts';
+import { type Logger, silentLogger } from '../../kernel/log.ts';
+import { createIds, systemRandom } from '../../kernel/random.ts';
+import { migrate } from '../../kernel/sql/migrate.ts';
+import { outboxMigrations, startOutbox } from '../../kernel/sql/outbox.ts';
+import { openSqlite } from '../../kernel/sql/sqlite.ts';
+import { ed25519FromByte, p256FromByte, signEd25519, type TestKey } from './keys.ts';
+
+/** Two connectors that speak the protocol with each other, each with its own database, without a network between them. */
+
+export const tenant = 'main' as ParticipantId;
+
+/** What a network may do to a message. */
+export type Fate = 'deliver' | 'lose' | 'lose-answer' | 'repeat';
+
+export interface Party extends AsyncDisposable {
+  readonly did: Did;
+  readonly base: string;
+  readonly negotiations: NegotiationService;
+  readonly transfers: TransferService;
+  readonly app: Hono;
+  readonly opened: string[];
+  readonly closed: string[];
+  readonly inForce: string[];
+  /** Stops the worker where it is; `restart` goes on from the database. */
+  readonly crash: () => Promise<void>;
+  readonly restart: () => void;
+}
+
+export interface PartyOptions {
+  readonly name: string;
+  readonly key: TestKey;
+  readonly offers?: readonly PublishedOffer[];
+  readonly decide?: (row: NegotiationRow) => Decision;
+  readonly decideTransfer?: (row: TransferRow) => TransferDecision;
+  readonly fate?: () => Fate;
+  readonly clock?: Clock;
+  readonly log?: Logger;
+  readonly fullSync?: boolean;
+}
+
+/** The ordinary course of a negotiation, for both roles. */
+export const ordinary = (row: NegotiationRow): Decision => {
+  const key = `${row.process.role} ${row.process.state}`;
+  const steps: Readonly<Record<string, Decision>> = {
+    'provider REQUESTED': { do: 'agree' },
+    'provider ACCEPTED': { do: 'agree' },
+    'provider VERIFIED': { do: 'finalize' },
+    'consumer OFFERED': { do: 'accept' },
+    'consumer AGREED': { do: 'verify' },
+  };
+  return steps[key] ?? { do: 'wait' };
+};
+
+const ordinaryTransfer = (row: TransferRow): TransferDecision =>
+  row.process.role === 'provider' && row.process.state === 'REQUESTED' ? { do: 'start' } : { do: 'wait' };
+
+const signerFor = (did: Did, key: TestKey, keys: ReadonlyMap<Did, TestKey>): AgreementSigner => ({
+  sign: async (_participant, payload) => {
+    const header = encodeProtected(`${did}#s`, 'stekker-agreement+jws');
+    return { protected: header, signature: signEd25519(key, signingInput(header, payload)) };
+  },
+  makeLeafKey: () => ({
+    id: leafKeyId(nodeCrypto, p256FromByte(5).spki),
+    privateJwk: { kty: 'EC', crv: 'P-256', d: toBase64Url(new Uint8Array(32).fill(5)) },
+  }),
+  randomBytes: (length) => systemRandom.bytes(length),
+  verify: async (artifact, index, by) => {
+    const read = readJws(artifact, 'stekker-agreement+jws');
+    const spki = keys.get(by)?.spki;
+    const signature = read.ok ? read.value.signatures[index] : undefined;
+    return spki !== undefined && signature?.kid === `${by}#s` && verifySignature(nodeCrypto, signature, spki);
+  },
+});
+
+/** A network in memory: addresses lead to the parties' routes, and `fate` decides what becomes of each message. */
+export const createNetwork = () => {
+  const parties = new Map<string, Hono>();
+  const dids = new Map<Did, string>();
+  const keys = new Map<Did, TestKey>();
+  const call = async (from: Did, url: string, init: RequestInit): Promise<Response> => {
+    const origin = new URL(url).origin;
+    const app = parties.get(origin);
+    if (app === undefined) throw new AppError('fetch-failed', { detail: `${origin} is not there` });
+    const headers = { ...(init.headers as Record<string, string>), authorization: from };
+    return app.fetch(new Request(url, { ...init, headers }));
+  };
+  return { parties, dids, keys, call };
+};
+export type Network = ReturnType<typeof createNetwork>;
+
+const transportOver = (network: Network, did: Did, fate: () => Fate): PeerTransport => {
+  const read = async (response: Response) => {
+    const text = await response.text();
+    return {
+      status: response.status,
+      body: text === '' ? undefined : (JSON.parse(text) as Json),
+      newest: response.headers.get('stekker-newest') ?? '',
+    };
+  };
+  return {
+    post: async ({ url, id, body }) => {
+      const what = fate();
+      if (what === 'lose') throw new AppError('fetch-failed', { detail: 'lost' });
+      const send = () =>
+        network.call(did, url, {
+          method: 'POST',
+          body: JSON.stringify(body),
+          headers: { 'content-type': 'application/json', 'idempotency-key': id },
+        });
+      const answer = await send();
+      if (what === 'lose-answer') throw new AppError('fetch-failed', { detail: 'answer lost' });
+      return read(what === 'repeat' ? await send() : answer);
+    },
+    get: async ({ url }) => {
+      if (fate() === 'lose') throw new AppError('fetch-failed', { detail: 'lost' });
+      return read(await network.call(did, url, { method: 'GET' }));
+    },
+  };
+};
+
+export const startParty = async (network: Network, options: PartyOptions): Promise<Party> => {
+  const origin = `https://${options.name}.example`;
+  const did = `did:web:${options.name}.example` as Did;
+  const base = `${origin}/dsp/2025-1`;
+  const clock = options.clock ?? systemClock;
+  const log = options.log ?? silentLogger;
+  const database = openSqlite<ProcessTables>({ path: ':memory:', fullSync: options.fullSync ?? false });
+  const { db } = database;
+  await migrate(db, 'outbox', outboxMigrations as never);
+  await migrate(db, 'process', processMigrations);
+  network.keys.set(did, options.key);
+  network.dids.set(did, origin);
+  const transport = transportOver(network, did, options.fate ?? (() => 'deliver'));
+  const self = () => ({ did, base });
+  const ids = createIds(clock, systemRandom);
+  const newId = () => `urn:uuid:${ids()}`;
+  const agreements = createAgreements({
+    signer: signerFor(did, options.key, network.keys),
+    transport,
+    clock,
+    newId,
+    self,
+    extensions: { agreements: async (_participant, peer) => `${network.dids.get(peer)}/ext/1/agreements` },
+  });
+  const opened: string[] = [];
+  const closed: string[] = [];
+  const inForce: string[] = [];
+  let wake: () => void = () => undefined;
+  const shared = {
+    transport,
+    clock,
+    newId,
+    log,
+    wake: () => wake(),
+    watch: () => undefined,
+    self,
+    checkAddress: () => undefined,
+  };
+  const negotiations = createNegotiations({
+    ...shared,
+    store: createSqlProcessStore(db, 'negotiations'),
+    agreements,
+    offers: {
+      find: async (_participant, _caller, dataset, id) =>
+        options.offers?.find((offer) => offer.dataset === dataset && offer.id === id),
+    },
+    decisions: { next: async (row) => (options.decide ?? ordinary)(row) },
+    agreementWatch: { inForce: async (row) => void inForce.push(row.pid), ended: async () => undefined },
+  });
+  const findAgreement = async (participant: ParticipantId, id: string): Promise<TransferAgreement | undefined> => {
+    const row = await negotiations.exchange.store.findByName(participant, 'agreement', id);
+    if (row?.data.agreement == null) return undefined;
+    return {
+      id,
+      digest: row.data.agreement.digest,
+      peer: row.peer,
+      role: row.process.role,
+      dataset: row.data.dataset,
+      assurance: row.data.assurance,
+      isInForce: row.data.status === 'in-force',
+    };
+  };
+  const transfers = createTransfers({
+    ...shared,
+    store: createSqlProcessStore(db, 'transfers'),
+    agreements: { find: findAgreement },
+    dataPlane: {
+      open: async (row) => {
+        opened.push(row.pid);
+        return buildDataAddress('urn:stekker:1:http', `${origin}/data/${row.pid}/`, { grant: `g${opened.length}` });
+      },
+      close: async (row) => void closed.push(row.pid),
+    },
+    decisions: { next: async (row) => (options.decideTransfer ?? ordinaryTransfer)(row) },
+  });
+  const routes = {
+    log,
+    participantOf: () => tenant,
+    authenticate: async (_participant: ParticipantId, headers: Headers) => {
+      const caller = headers.get('authorization');
+      if (caller === null || !caller.startsWith('did:')) throw new AppError('unauthenticated');
+      return { did: caller as Did };
+    },
+  };
+  const app = new Hono();
+  app.route('/dsp/2025-1', createNegotiationRoutes(negotiations, routes));
+  app.route('/dsp/2025-1', createTransferRoutes(transfers, routes));
+  app.route('/ext/1', createAgreementRoutes({ ...routes, its: negotiations.exchange, agreements }));
+  network.parties.set(origin, app);
+  const start = () =>
+    startOutbox({
+      db,
+      clock,
+      random: systemRandom,
+      log,
+      pollMs: 20,
+      handlers: { ...negotiations.handlers, ...transfers.handlers },
+    });
+  let worker = start();
+  wake = () => worker.wake();
+  return {
+    did,
+    base,
+    negotiations,
+    transfers,
+    app,
+    opened,
+    closed,
+    inForce,
+    crash: async () => worker[Symbol.asyncDispose](),
+    restart: () => {
+      worker = start();
+    },
+    [Symbol.asyncDispose]: async () => {
+      await worker[Symbol.asyncDispose]();
+      await database[Symbol.asyncDispose]();
+    },
+  };
+};
+
+export const providerKey = ed25519FromByte(3);
+export const consumerKey = ed25519FromByte(4);
+
+export const rainOffer: PublishedOffer = {
+  id: 'urn:offer:rain',
+  dataset: 'urn:asset:rain',
+  rules: { permission: [{ action: 'use' }] },
+  assurance: 'cosigned',
+  price: '',
+};
+
+/** Waits until something holds; a test fails when it never does. */
+export const eventually = async <Value>(
+  look: () => Promise<Value>,
+  holds: (value: Value) => boolean,
+): Promise<Value> => {
+  for (let tries = 0; tries < 3_000; tries += 1) {
+    const value = await look();
+    if (holds(value)) return value;
+    await systemClock.sleep(2);
+  }
+  throw new Error(`it never came to hold; last seen: ${JSON.stringify(await look())}`);
+};
