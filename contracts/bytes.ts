@@ -30,6 +30,11 @@ export const sameBytes = (a: Uint8Array, b: Uint8Array): boolean => {
   return true;
 };
 
+const nothing = new Uint8Array(0);
+
+/** Bytes of text that a schema has already found good. Where it was not, nothing: and nothing verifies. */
+export const orNothing = (bytes: Uint8Array | undefined): Uint8Array => bytes ?? nothing;
+
 /** Big-endian unsigned 64-bit. */
 export const u64 = (value: bigint): Uint8Array<ArrayBuffer> => {
   const out = new Uint8Array(8);

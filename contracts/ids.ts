@@ -15,6 +15,9 @@ const didPattern = /^did:[a-z0-9]+:[A-Za-z0-9._:%-]{1,240}$/;
 /** True for a syntactically sound DID without path, query or fragment. */
 export const isDid = (text: string): text is Did => didPattern.test(text);
 
+/** The DID of a key id: what stands before the fragment. */
+export const didOfKid = (kid: string): string => kid.replace(/#.*$/s, '');
+
 /** The lower-case UUIDv7 form that request ids must have (ledger §7). */
 export const isUuidV7 = (text: string): boolean =>
   /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/.test(text);

@@ -1,7 +1,8 @@
 import { z } from 'zod';
-import { fromBase64, sameBytes, toBase64Url, toHex, utf8 } from '../../contracts/bytes.ts';
+import { fromBase64, orNothing, sameBytes, toBase64Url, toHex, utf8 } from '../../contracts/bytes.ts';
 import type { Crypto } from '../../contracts/crypto.ts';
 import { AppError, type Fault } from '../../contracts/errors.ts';
+import { didOfKid } from '../../contracts/ids.ts';
 import { agreementDigestOf, readAgreementArtifact, readAgreementEvent } from '../../contracts/ledger/agreement.ts';
 import { buildEntry, checkEntry, entryText, type LogEntry, leafKeyId } from '../../contracts/ledger/entry.ts';
 import { bad, base64, type Checked, good, p256Base64 } from '../../contracts/ledger/forms.ts';
@@ -95,9 +96,6 @@ const parse = (body: unknown): Registration => {
   return parsed.data;
 };
 
-/** The DID before the fragment of a key id. */
-const didOf = (kid: string): string => kid.split('#')[0] ?? '';
-
 interface Read {
   readonly subject: Subject;
   readonly signatures: readonly JwsSignature[];
@@ -120,7 +118,7 @@ const readSubject = (crypto: Crypto, body: PartyRegistration): Checked<Read> => 
       const read = readAgreementEvent(body.artifact);
       if (!read.ok) return read;
       const { value, signatures } = read.value;
-      const signers = signatures.map(({ kid }) => didOf(kid));
+      const signers = signatures.map(({ kid }) => didOfKid(kid));
       const subject: Subject = {
         kind: 'agreement-event',
         agreementDigest: value.agreementDigest,
@@ -179,17 +177,16 @@ const admitSigned = async (tools: AdmissionTools, body: PartyRegistration, calle
   if (!keys.ok) return refuse(keys.reason);
   const text = jwsText(body.artifact);
   const bytes = utf8(text);
-  const none = new Uint8Array(0);
   const entry = buildEntry({
     digest: tools.crypto.sha256(bytes),
-    signature: fromBase64(body.leafSignature) ?? none,
-    spki: fromBase64(body.spki) ?? none,
+    signature: orNothing(fromBase64(body.leafSignature)),
+    spki: orNothing(fromBase64(body.spki)),
   });
-  if (leafKeyId(tools.crypto, fromBase64(body.spki) ?? none) !== leafKey)
+  if (leafKeyId(tools.crypto, orNothing(fromBase64(body.spki))) !== leafKey)
     return refuse('the artifact names another leaf key');
   const held = await tools.verifyInPool((crypto): Checked<unknown> => {
     for (const [index, signature] of signatures.entries()) {
-      if (!verifySignature(crypto, signature, keys.value[index]?.spki ?? none))
+      if (!verifySignature(crypto, signature, orNothing(keys.value[index]?.spki)))
         return bad(`the signature of ${signature.kid} does not hold`);
     }
     return checkEntry(crypto, entry, bytes);

@@ -1,4 +1,4 @@
-import { fromBase64Url, toBase64Url } from '../../contracts/bytes.ts';
+import { fromBase64Url, orNothing, toBase64Url } from '../../contracts/bytes.ts';
 import type { Crypto } from '../../contracts/crypto.ts';
 import { appendLeaf, type Peak, rootOfStack } from '../../contracts/ledger/tree.ts';
 import { type Candidate, keysStillCount } from './admission.ts';
@@ -11,7 +11,7 @@ import { appendTo, decide, decideKeyEvent, type Subject, type Verdict, type View
 type Sha256 = Pick<Crypto, 'sha256'>;
 
 export const peaksOf = (stack: readonly StoredPeak[]): Peak[] =>
-  stack.map(({ level, hash }) => ({ level, hash: fromBase64Url(hash) ?? new Uint8Array(0) }));
+  stack.map(({ level, hash }) => ({ level, hash: orNothing(fromBase64Url(hash)) }));
 
 export const headOf = (crypto: Sha256, size: number, stack: readonly Peak[]): LogHead => ({
   size,
@@ -101,7 +101,7 @@ export const judgeBatch = (
       subject: subjectRow(tools.view, candidate, row),
       artifact: { ...artifact, index, agreementDigest },
     });
-    stack = appendLeaf(tools.crypto, stack, fromBase64Url(leaf) ?? new Uint8Array(0));
+    stack = appendLeaf(tools.crypto, stack, orNothing(fromBase64Url(leaf)));
     return { kind: 'append', row };
   });
   return { judged, entries, head: headOf(tools.crypto, head.size + entries.length, stack) };

@@ -1,4 +1,4 @@
-import { concat } from '../../contracts/bytes.ts';
+import { concat, orNothing } from '../../contracts/bytes.ts';
 import type { Crypto } from '../../contracts/crypto.ts';
 import { completeRoot, type ReadTile, type TileId, tilesBetween, tileWidth } from '../../contracts/ledger/tiles.ts';
 import { appendLeaf, type Peak, rootOfStack } from '../../contracts/ledger/tree.ts';
@@ -51,7 +51,7 @@ export const growEdge = (
   }));
   return {
     edge: { size, levels },
-    tiles: tiles.map(({ id, bytes }) => ({ id, bytes: bytes ?? new Uint8Array(0) })),
+    tiles: tiles.map(({ id, bytes }) => ({ id, bytes: orNothing(bytes) })),
   };
 };
 

@@ -1,5 +1,6 @@
 import { toBase64Url } from '../../contracts/bytes.ts';
 import type { Crypto } from '../../contracts/crypto.ts';
+import { didOfKid } from '../../contracts/ids.ts';
 import { type Json, parseCanonical } from '../../contracts/json.ts';
 import { bad, type Checked, good } from '../../contracts/ledger/forms.ts';
 import { type KeyOrder, type PlacedArtifact, readKeyOrder } from '../../contracts/ledger/key-order.ts';
@@ -29,7 +30,6 @@ interface Person {
 }
 
 const nobody: KeyHistory = { events: [] };
-const didOf = (kid: string): string => kid.split('#')[0] ?? '';
 
 /** Reads the text of a public artifact, as it is stored and served. */
 export const readPublicText = (text: string): Checked<PublicArtifact> => {
@@ -80,7 +80,7 @@ export const createKeyBook = (
   };
 
   return {
-    keyAt: (kid, index) => people.get(didOf(kid))?.order.keyAt(kid, index, 'assertionMethod'),
+    keyAt: (kid, index) => people.get(didOfKid(kid))?.order.keyAt(kid, index, 'assertionMethod'),
     historyOf: (did) => people.get(did)?.history ?? nobody,
     accepts: (artifact, index) => {
       const did = didFor(artifact);

@@ -1,4 +1,4 @@
-import { fromBase64Url, toBase64Url, utf8 } from '../../contracts/bytes.ts';
+import { fromBase64Url, orNothing, toBase64Url, utf8 } from '../../contracts/bytes.ts';
 import type { Crypto } from '../../contracts/crypto.ts';
 import { AppError, isAppError } from '../../contracts/errors.ts';
 import { ed25519Spki } from '../../contracts/ledger/forms.ts';
@@ -69,7 +69,7 @@ interface TileTools {
   readonly crypto: Pick<Crypto, 'sha256'>;
 }
 
-const leafOf = (row: EntryRow): Uint8Array => fromBase64Url(row.leaf) ?? new Uint8Array(0);
+const leafOf = (row: EntryRow): Uint8Array => orNothing(fromBase64Url(row.leaf));
 
 /** The bundles that hold `rows` and end at their end; rows begin at a bundle's beginning. */
 const bundlesOf = (rows: readonly EntryRow[]): LogFile[] => {
@@ -179,7 +179,7 @@ export class Publisher {
 
   async #sign({ size, root }: LogHead): Promise<string> {
     const { origin, key, keys, crypto } = this.#tools;
-    const text = checkpointText({ origin, size, root: fromBase64Url(root) ?? new Uint8Array(0) });
+    const text = checkpointText({ origin, size, root: orNothing(fromBase64Url(root)) });
     const signature = await keys.signAsLog(utf8(text));
     const note = `${text}\n${signatureLine(key.name, key.keyId, signature)}`;
     const spki = ed25519Spki(key.publicKey);

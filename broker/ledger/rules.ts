@@ -104,7 +104,7 @@ export const appendTo = (
   switch (subject.kind) {
     case 'agreement': {
       const { agreement, provider, providerPid, consumer, assurance, price } = subject.value;
-      const timestamp = parsePeerTime(agreement.timestamp) ?? 0; // `decide` refused what is no time
+      const timestamp = Number(parsePeerTime(agreement.timestamp)); // `decide` refused what is no time
       const row = { agreementDigest, index, agreement: agreement['@id'], provider, providerPid, consumer };
       const whole: AgreementRow = { ...row, assurance, price, timestamp };
       addAgreement(view, whole);
@@ -226,7 +226,7 @@ const decideStatement = (view: View, subject: Extract<Subject, { kind: 'statemen
     return refused('the agreement was declared void');
   const order = checkOrder(value, agreement, newest);
   if (order !== undefined) return order;
-  if ((parseTime(value.to) ?? 0) > now + maxAheadMs) return refused('it ends in the future');
+  if (Number(parseTime(value.to)) > now + maxAheadMs) return refused('it ends in the future');
   if (newest === undefined) return append;
   const grows = checkSumsGrow(newest.sums, sums);
   return grows.ok ? append : refused(grows.reason);

@@ -1,6 +1,7 @@
-import { fromBase64Url, toBase64, toBase64Url, toHex, utf8 } from '../../contracts/bytes.ts';
+import { fromBase64Url, orNothing, toBase64, toBase64Url, toHex, utf8 } from '../../contracts/bytes.ts';
 import type { Crypto } from '../../contracts/crypto.ts';
 import { AppError } from '../../contracts/errors.ts';
+import { didOfKid } from '../../contracts/ids.ts';
 import { buildEntry, type LogEntry } from '../../contracts/ledger/entry.ts';
 import {
   assembleJws,
@@ -226,8 +227,8 @@ export class Ledger {
     if (published === undefined || index >= published.size) throw new AppError('not-yet', { retryAfterSeconds: 1 });
     const { size, root, note } = published;
     const path = await inclusionFromTiles(crypto, { index, size }, files.read);
-    const leaf = fromBase64Url(row.leaf) ?? new Uint8Array(0);
-    const expected = fromBase64Url(root) ?? new Uint8Array(0);
+    const leaf = orNothing(fromBase64Url(row.leaf));
+    const expected = orNothing(fromBase64Url(root));
     if (!path.ok || !isIncluded(crypto, leaf, { index, size, path: path.value, root: expected }))
       throw new AppError('data-damaged', { detail: `the tiles do not prove entry ${index}: run the audit` });
     return { index: String(index), path: path.value.map(toBase64Url), checkpoint: note };
@@ -267,7 +268,7 @@ export class Ledger {
     const signersOf = (one: typeof a, crypto: Crypto) =>
       one.signatures.flatMap((signature) => {
         const spki = this.#keyBook.keyAt(signature.kid, Number.MAX_SAFE_INTEGER);
-        return spki !== undefined && verifySignature(crypto, signature, spki) ? [didOf(signature.kid)] : [];
+        return spki !== undefined && verifySignature(crypto, signature, spki) ? [didOfKid(signature.kid)] : [];
       });
     const inA = await this.#options.verifyInPool((crypto) => signersOf(a, crypto));
     const inB = await this.#options.verifyInPool((crypto) => signersOf(b, crypto));
@@ -405,8 +406,8 @@ export class Ledger {
     const a = registered === undefined ? undefined : readJws(registered, 'stekker-usage-statement+jws');
     if (a?.ok && candidate.jws !== undefined) {
       const kids = a.value.signatures.map(({ kid }) => kid).filter((kid) => !this.#keyBook.isCompromised(kid));
-      const again = new Set(candidate.keys.map(({ kid }) => didOf(kid)));
-      const against = kids.map(didOf).filter((did) => again.has(did));
+      const again = new Set(candidate.keys.map(({ kid }) => didOfKid(kid)));
+      const against = kids.map(didOfKid).filter((did) => again.has(did));
       const proof = { type: 'equivocation-proof' as const, a: registered as GeneralJws, b: candidate.jws };
       await this.#keepEquivocation(proof, against);
     }
@@ -465,5 +466,3 @@ export class Ledger {
     }
   }
 }
-
-const didOf = (kid: string): string => kid.split('#')[0] ?? '';

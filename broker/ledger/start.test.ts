@@ -216,6 +216,30 @@ describe('start-up checks', () => {
     }
   });
 
+  test('an inner tile that was changed is found when an older anchor is compared, and written again', async () => {
+    const bench = logBench();
+    const ledger = await bench.start();
+    await joinAll(ledger);
+    const names = Array.from({ length: 300 }, (_, place) => `n${place}`);
+    await Promise.all(names.map((name) => ledger.register(agreementBody({ name }).body, provider.did)));
+    await published(bench, 303);
+    await ledger.close();
+    const path = '/log/tile/0/000';
+    const before = await bench.files.read(path);
+    await writeFile(
+      bench,
+      path,
+      (before ?? utf8('')).map((byte, place) => (place === 40 ? byte ^ 1 : byte)),
+    );
+    const root = fromBase64Url((await (await cutTo(bench.store, 100)).head(origin))?.root ?? '') ?? utf8('');
+    const { log, text } = collect();
+    const chain = { head: async () => ({ state: 'anchored' as const, size: 100, root }) };
+    const again = await bench.start({ log, chain });
+    expect(text()).toContain('written again from the rows');
+    expect(await bench.files.read(path)).toEqual(before);
+    await again.close();
+  });
+
   test('rows that contradict themselves are damage, not a new beginning', async () => {
     const bench = await grown(6);
     const head = await bench.store.head(origin);

@@ -1,4 +1,4 @@
-import { fromBase64Url, sameBytes, textOf, toBase64Url } from '../../contracts/bytes.ts';
+import { fromBase64Url, orNothing, sameBytes, textOf, toBase64Url } from '../../contracts/bytes.ts';
 import type { Crypto } from '../../contracts/crypto.ts';
 import { AppError } from '../../contracts/errors.ts';
 import { type Policy, type VerifierKey, verifyNote } from '../../contracts/ledger/note.ts';
@@ -63,7 +63,7 @@ const growByRows = async ({ store, origin, crypto }: StartTools, from: Edge, siz
   while (edge.size < size) {
     const rows = await store.entries(origin, edge.size, Math.min(size, edge.size + 64 * tileWidth));
     if (rows.length === 0) throw new AppError('data-damaged', { detail: `row ${edge.size} of the log is missing` });
-    const leaves = rows.map((row) => fromBase64Url(row.leaf) ?? new Uint8Array(0));
+    const leaves = rows.map((row) => orNothing(fromBase64Url(row.leaf)));
     edge = growEdge(crypto, edge, leaves).edge;
   }
   return edge;
@@ -127,7 +127,7 @@ const isBeginning = async (
 
 const sized = ({ size, root }: { readonly size: number; readonly root: string }): SizedRoot => ({
   size,
-  root: fromBase64Url(root) ?? new Uint8Array(0),
+  root: orNothing(fromBase64Url(root)),
 });
 
 interface Claim {

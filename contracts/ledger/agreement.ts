@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { toBase64Url, utf8 } from '../bytes.ts';
 import type { Crypto } from '../crypto.ts';
-import type { AgreementDigest } from '../ids.ts';
+import { type AgreementDigest, didOfKid } from '../ids.ts';
 import { canonicalize, type Json } from '../json.ts';
 import { bad, type Checked, did, good, hash32, hashOrNone, name, readCanonical, time, version } from './forms.ts';
 import { type GeneralJws, type ReadJws, readJws } from './jws.ts';
@@ -110,6 +110,6 @@ export const checkRoles = (
   const expected = [parties.provider, parties.consumer].slice(0, signatureCount(assurance));
   if (signatures.length !== expected.length)
     return bad(`${signatures.length} signatures where ${assurance} has ${expected.length}`);
-  const wrong = expected.findIndex((party, index) => signatures[index]?.kid.split('#')[0] !== party);
+  const wrong = signatures.findIndex(({ kid }, index) => didOfKid(kid) !== expected[index]);
   return wrong < 0 ? good(undefined) : bad(`signature ${wrong + 1} is not by ${expected[wrong]}`);
 };

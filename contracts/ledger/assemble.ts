@@ -1,4 +1,4 @@
-import { fromBase64Url, toBase64Url } from '../bytes.ts';
+import { fromBase64Url, orNothing, toBase64Url } from '../bytes.ts';
 import type { Crypto } from '../crypto.ts';
 import { type Followed, type FollowTools, keyEntriesOf, proveEntry } from './follow.ts';
 import { bad, type Checked, good } from './forms.ts';
@@ -79,7 +79,7 @@ const pathsOf = (
   if (!statement.ok) return statement;
   const leaves = records.map((record) => recordLeaf(crypto, record));
   const subtree = subtreesOf(crypto, leaves);
-  const root = fromBase64Url(statement.value.value.root) ?? new Uint8Array(0);
+  const root = orNothing(fromBase64Url(statement.value.value.root));
   const first = Number(statement.value.value.first);
   const [leaf] = leaves;
   const fits =

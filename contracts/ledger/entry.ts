@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { fromBase64, sameBytes, toBase64, toBase64Url, utf8 } from '../bytes.ts';
+import { fromBase64, orNothing, sameBytes, toBase64, toBase64Url, utf8 } from '../bytes.ts';
 import type { Crypto } from '../crypto.ts';
 import { canonicalize } from '../json.ts';
 import { bad, base64, type Checked, good, p256Base64, readCanonical } from './forms.ts';
@@ -59,11 +59,10 @@ export const entryText = (entry: LogEntry): string => canonicalize(entry);
 /** The parts of an entry; base64 was checked when it was read. */
 export const entryParts = (entry: LogEntry): EntryParts => {
   const { data, signature } = entry.spec.hashedRekordV002;
-  const none = new Uint8Array(0);
   return {
-    digest: fromBase64(data.digest) ?? none,
-    signature: fromBase64(signature.content) ?? none,
-    spki: fromBase64(signature.verifier.publicKey.rawBytes) ?? none,
+    digest: orNothing(fromBase64(data.digest)),
+    signature: orNothing(fromBase64(signature.content)),
+    spki: orNothing(fromBase64(signature.verifier.publicKey.rawBytes)),
   };
 };
 

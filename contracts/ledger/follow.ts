@@ -1,4 +1,4 @@
-import { sameBytes, textOf, toBase64Url, toHex } from '../bytes.ts';
+import { orNothing, sameBytes, textOf, toBase64Url, toHex } from '../bytes.ts';
 import type { Crypto } from '../crypto.ts';
 import { type Json, parseCanonical } from '../json.ts';
 import { checkEntry, entryParts, type LogEntry, readEntry } from './entry.ts';
@@ -159,7 +159,7 @@ export const proveEntry = async (
   const bundleStart = index - (index % tileWidth);
   const bundle = await fetchBundle(fetch, bundleStart / tileWidth, Math.min(tileWidth, size - bundleStart));
   if (!bundle.ok) return bundle;
-  const bytes = bundle.value[index - bundleStart] ?? new Uint8Array(0);
+  const bytes = orNothing(bundle.value[index - bundleStart]);
   const entry = readEntry(textOf(bytes) ?? '');
   if (!entry.ok) return bad(`entry ${index} ${entry.reason}`);
   const path = await inclusionFromTiles(crypto, { index, size }, fetch);

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { fromBase64Url, textOf, toBase64Url, utf8 } from '../bytes.ts';
+import { fromBase64Url, orNothing, textOf, toBase64Url, utf8 } from '../bytes.ts';
 import type { Crypto } from '../crypto.ts';
 import { canonicalize } from '../json.ts';
 import { bad, base64Url, type Checked, check, good, isEd25519Spki, isP256Spki, readCanonical } from './forms.ts';
@@ -68,28 +68,26 @@ export const assembleJws = (
 /** The bytes of the artifact `A`: JCS of the JWS. */
 export const jwsText = (jws: GeneralJws): string => canonicalize(jws);
 
-const readSignature = (jws: GeneralJws, index: number, typ: JwsType): Checked<JwsSignature> => {
-  const part = jws.signatures[index];
-  const header = part && fromBase64Url(part.protected);
-  const signature = part && fromBase64Url(part.signature);
-  if (part === undefined || header === undefined || signature === undefined)
-    return bad('a signature cannot be decoded');
-  const read = readCanonical(protectedHeader, textOf(header) ?? '');
-  if (!read.ok) return bad(`protected header ${index + 1}: ${read.reason}`);
+type JwsPart = GeneralJws['signatures'][number];
+
+const readSignature = (part: JwsPart, payload: string, typ: JwsType): Checked<JwsSignature> => {
+  const read = readCanonical(protectedHeader, textOf(orNothing(fromBase64Url(part.protected))) ?? '');
+  if (!read.ok) return bad(`a protected header ${read.reason}`);
   if (read.value.typ !== typ) return bad(`typ is ${read.value.typ} and not ${typ}`);
   const { alg, kid } = read.value;
-  return good({ alg, kid, signature, signingInput: utf8(`${part.protected}.${jws.payload}`) });
+  const signature = orNothing(fromBase64Url(part.signature));
+  return good({ alg, kid, signature, signingInput: utf8(`${part.protected}.${payload}`) });
 };
 
 /** Reads a JWS of the type asked for, without verifying it. */
 export const readJws = (value: unknown, typ: JwsType): Checked<ReadJws> => {
   const parsed = check(generalJws, value);
   if (!parsed.ok) return parsed;
-  const payload = textOf(fromBase64Url(parsed.value.payload) ?? new Uint8Array(0));
+  const payload = textOf(orNothing(fromBase64Url(parsed.value.payload)));
   if (payload === undefined) return bad('the payload is not UTF-8');
   const signatures: JwsSignature[] = [];
-  for (const index of parsed.value.signatures.keys()) {
-    const signature = readSignature(parsed.value, index, typ);
+  for (const part of parsed.value.signatures) {
+    const signature = readSignature(part, parsed.value.payload, typ);
     if (!signature.ok) return signature;
     signatures.push(signature.value);
   }

@@ -1,4 +1,4 @@
-import { fromBase64, toBase64Url } from '../bytes.ts';
+import { fromBase64, orNothing, toBase64Url } from '../bytes.ts';
 import type { Crypto } from '../crypto.ts';
 import { bad, type Checked, good } from './forms.ts';
 import { verifySignature } from './jws.ts';
@@ -69,7 +69,7 @@ const applyEvent = (spans: readonly KeySpan[], value: KeyEvent, at: number): Key
   const added = value.keys.map((key) => ({
     kid: key.kid,
     use: key.use,
-    spki: fromBase64(key.spki) ?? new Uint8Array(0),
+    spki: orNothing(fromBase64(key.spki)),
     from: at,
     until: never,
   }));

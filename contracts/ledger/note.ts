@@ -47,7 +47,7 @@ export const readVerifierKey = (crypto: Pick<Crypto, 'sha256'>, text: string): C
   if (id !== toHex(keyId)) return bad('has a key id that does not belong to its key');
   const publicKey = typed.subarray(1);
   if (!isEd25519Spki(ed25519Spki(publicKey))) return bad('has a key that would verify anything');
-  return good({ text, name, keyId, type: typed[0] ?? 0, publicKey });
+  return good({ text, name, keyId, type: Number(typed[0]), publicKey });
 };
 
 /** Base64 may hold `+`, names may not: so only the first two signs separate. */
@@ -100,10 +100,10 @@ const readLine = (line: string): SignatureLine | undefined => {
 
 const readCheckpoint = (text: string): Checkpoint | undefined => {
   const lines = text.split('\n');
-  const [origin, size, root, end] = lines;
-  if (lines.length !== 4 || end !== '' || origin === undefined || !isName(origin)) return undefined;
-  const bytes = root === undefined ? undefined : fromBase64(root);
-  if (size === undefined || !/^(0|[1-9]\d{0,15})$/.test(size) || bytes?.length !== 32) return undefined;
+  const [origin = '', size = '', root = '', end] = lines;
+  if (lines.length !== 4 || end !== '' || !isName(origin)) return undefined;
+  const bytes = fromBase64(root);
+  if (!/^(0|[1-9]\d{0,15})$/.test(size) || bytes?.length !== 32) return undefined;
   return Number.isSafeInteger(Number(size)) ? { origin, size: Number(size), root: bytes } : undefined;
 };
 
@@ -184,9 +184,10 @@ const addWitness = (
 };
 
 const addLine = (crypto: Pick<Crypto, 'sha256'>, draft: PolicyDraft, words: readonly string[]): string | undefined => {
-  switch (words[0]) {
+  const [verb = '', subject = ''] = words;
+  switch (verb) {
     case 'log': {
-      const key = readVerifierKey(crypto, words[1] ?? '');
+      const key = readVerifierKey(crypto, subject);
       if (!key.ok || key.value.type !== logType || draft.log !== undefined)
         return 'one log with a usable key is needed';
       draft.log = key.value;
@@ -197,14 +198,14 @@ const addLine = (crypto: Pick<Crypto, 'sha256'>, draft: PolicyDraft, words: read
     case 'group':
       return addGroup(draft, words);
     case 'quorum': {
-      const quorum: Quorum | undefined = words[1] === 'none' ? { kind: 'none' } : draft.names.get(words[1] ?? '');
+      const quorum: Quorum | undefined = subject === 'none' ? { kind: 'none' } : draft.names.get(subject);
       if (quorum === undefined || draft.quorum !== undefined || words.length !== 2)
         return 'one quorum of a known name is needed';
       draft.quorum = quorum;
       return undefined;
     }
     default:
-      return `a line begins with ${words[0] ?? 'nothing'}`;
+      return `a line begins with ${verb}`;
   }
 };
 

@@ -1,4 +1,4 @@
-import { concat, u16 } from '../bytes.ts';
+import { concat, orNothing, u16 } from '../bytes.ts';
 import type { Crypto } from '../crypto.ts';
 import { bad, type Checked, good } from './forms.ts';
 import { nodeHash, type SubtreeRoot } from './tree.ts';
@@ -60,11 +60,11 @@ export const completeRoot = (crypto: Pick<Crypto, 'sha256'>, hashes: readonly Ui
   while (row.length > 1) {
     const next: Uint8Array[] = [];
     for (let index = 0; index < row.length; index += 2) {
-      next.push(nodeHash(crypto, row[index] ?? new Uint8Array(0), row[index + 1] ?? new Uint8Array(0)));
+      next.push(nodeHash(crypto, orNothing(row[index]), orNothing(row[index + 1])));
     }
     row = next;
   }
-  return row[0] ?? new Uint8Array(0);
+  return orNothing(row[0]);
 };
 
 /** Splits the bytes of a tile into its hashes. */
@@ -82,8 +82,8 @@ export const decodeBundle = (bundle: Uint8Array): Checked<Uint8Array[]> => {
   const entries: Uint8Array[] = [];
   let offset = 0;
   while (offset < bundle.length) {
-    const length = (bundle[offset] ?? 0) * 256 + (bundle[offset + 1] ?? 0);
-    if (offset + 2 + length > bundle.length) return bad('the bundle ends inside an entry');
+    const length = Number(bundle[offset]) * 256 + Number(bundle[offset + 1]); // no number when half of it is missing
+    if (!(offset + 2 + length <= bundle.length)) return bad('the bundle ends inside an entry');
     entries.push(bundle.subarray(offset + 2, offset + 2 + length));
     offset += 2 + length;
   }

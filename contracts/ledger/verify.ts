@@ -1,4 +1,4 @@
-import { fromBase64, fromBase64Url, sameBytes, utf8 } from '../bytes.ts';
+import { fromBase64, fromBase64Url, orNothing, sameBytes, utf8 } from '../bytes.ts';
 import type { Crypto } from '../crypto.ts';
 import { canonicalize, isCanonical, type Json } from '../json.ts';
 import { parsePeerTime, parseTime } from '../time.ts';
@@ -192,8 +192,7 @@ const readCase = (tools: VerifyTools, trust: TrustFile, file: AnyReceipt): Check
 /** More records than any interval holds; beyond it, indexes would no longer be exact. */
 const maxInterval = 2n ** 40n;
 
-const decodePath = (path: readonly string[]): Uint8Array[] =>
-  path.map((hash) => fromBase64Url(hash) ?? new Uint8Array(0));
+const decodePath = (path: readonly string[]): Uint8Array[] => path.map((hash) => orNothing(fromBase64Url(hash)));
 
 /** What is wrong with one record, or undefined. `place` is its index in the interval. */
 const recordFault = (
@@ -216,7 +215,7 @@ const checkRecords = ({ tools: { crypto }, file, statement }: Case): Step => {
   const first = BigInt(statement.value.first);
   const count = BigInt(statement.value.last) - first + 1n;
   if (count > maxInterval) return { step: 1, state: 'failed', detail: `no interval has ${count} records` };
-  const memo = createPathMemo(crypto, Number(count), fromBase64Url(statement.value.root) ?? new Uint8Array(0));
+  const memo = createPathMemo(crypto, Number(count), orNothing(fromBase64Url(statement.value.root)));
   const items = itemsOf(file);
   const seen = new Set<string>();
   for (const item of items) {
@@ -235,7 +234,7 @@ const checkRecords = ({ tools: { crypto }, file, statement }: Case): Step => {
 };
 
 const keyOrder = ({ tools, keys, log, checkpoint }: Case): Checked<KeyOrder> =>
-  readKeyOrder(tools.crypto, keys, { origin: checkpoint.origin, registryKey: log?.registryKey ?? new Uint8Array(0) });
+  readKeyOrder(tools.crypto, keys, { origin: checkpoint.origin, registryKey: orNothing(log?.registryKey) });
 
 const checkSigners = (
   crypto: Crypto,
@@ -329,7 +328,7 @@ const checkEntries = ({ tools: { crypto }, file, statement, agreement, keys, log
       return fail(`${what}: the entry has another leaf key than the artifact names`);
   }
   for (const [position, { entry }] of file.keys.entries()) {
-    const parts = checkEntry(crypto, entry, keys[position]?.artifact.bytes ?? new Uint8Array(0));
+    const parts = checkEntry(crypto, entry, orNothing(keys[position]?.artifact.bytes));
     if (!parts.ok) return fail(`key entry ${position + 1}: ${parts.reason}`);
     if (log !== undefined && !sameBytes(parts.value.spki, log.registryKey))
       return fail(`key entry ${position + 1} is not by the registry`);

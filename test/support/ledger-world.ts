@@ -34,7 +34,7 @@ import {
   sumsDigest,
   type UsageStatement,
 } from '../../contracts/ledger/statement.ts';
-import { inclusionPath, leafHash, rootOf, subtreesOf } from '../../contracts/ledger/tree.ts';
+import { consistencyProof, inclusionPath, leafHash, rootOf, subtreesOf } from '../../contracts/ledger/tree.ts';
 import { formatTime } from '../../contracts/time.ts';
 import { nodeCrypto } from '../../kernel/crypto.ts';
 import { ed25519FromByte, p256FromByte, signDer, signEd25519, type TestKey } from './keys.ts';
@@ -108,6 +108,8 @@ export interface World {
   readonly packed: PackedReceipts;
   readonly trust: TrustFile;
   readonly agreementDigest: string;
+  /** A later checkpoint of the same log, signed by this key, and the proof that it extends the receipt's. */
+  readonly grow: (count: number, key?: TestKey, name?: string) => { checkpoint: string; consistency: string[] };
 }
 
 interface WorldOptions {
@@ -119,6 +121,8 @@ interface WorldOptions {
   /** Key leaves that come behind agreement and statement. */
   readonly lateLeaves?: readonly Leaf[];
   readonly signers?: { readonly provider: TestKey; readonly consumer: TestKey };
+  /** What the statement says otherwise; signed all the same. */
+  readonly statement?: Partial<UsageStatement>;
 }
 
 const agreementOf = (assurance: Assurance): AgreementPayload => ({
@@ -219,6 +223,7 @@ export const buildWorld = (options: WorldOptions = {}): World => {
     ext: '',
     leafKey: leafKeyId(nodeCrypto, p256FromByte(6).spki),
     salt: toBase64Url(new Uint8Array(32).fill(10)),
+    ...options.statement,
   };
   const statementLeaf = leafOf(signAs(statementText(statement), 'stekker-usage-statement+jws', roles), p256FromByte(6));
   const keyLeaves = options.keyLeaves ?? [introduce(providerDid, keys.provider), introduce(consumerDid, keys.consumer)];
@@ -234,7 +239,10 @@ export const buildWorld = (options: WorldOptions = {}): World => {
   const vkey = buildVerifierKey(nodeCrypto, origin, keys.log.spki.subarray(12));
   const log = readVerifierKey(nodeCrypto, vkey);
   if (!log.ok) throw new Error(log.reason);
-  const text = checkpointText({ origin, size: hashes.length, root: rootOf(nodeCrypto, hashes) });
+  const noteOf = (all: readonly Uint8Array[], key = keys.log, name = origin): string => {
+    const text = checkpointText({ origin: name, size: all.length, root: rootOf(nodeCrypto, all) });
+    return `${text}\n${signatureLine(origin, log.value.keyId, signEd25519(key, utf8(text)))}`;
+  };
   const at = keyLeaves.length + 1;
   const publicLeaves = [
     ...keyLeaves.map((leaf, index) => ({ leaf, index: index + 1 })),
@@ -250,7 +258,7 @@ export const buildWorld = (options: WorldOptions = {}): World => {
       proof: place(index),
     })) as Receipt['keys'],
     sums,
-    checkpoint: `${text}\n${signatureLine(origin, log.value.keyId, signEd25519(keys.log, utf8(text)))}`,
+    checkpoint: noteOf(hashes),
     anchors: [...(options.anchors ?? [])],
   };
   const records = subtreesOf(nodeCrypto, leaves);
@@ -271,5 +279,10 @@ export const buildWorld = (options: WorldOptions = {}): World => {
       logs: [{ vkey, registryKey: toBase64(keys.registry.spki), policy: `log ${vkey}\nquorum none\n` }],
     },
     agreementDigest,
+    grow: (count, key, name) => {
+      const all = [...hashes, ...Array.from({ length: count }, (_, n) => leafHash(nodeCrypto, utf8(`more ${n}`)))];
+      const proof = consistencyProof(subtreesOf(nodeCrypto, all), hashes.length, all.length);
+      return { checkpoint: noteOf(all, key, name), consistency: proof.map(toBase64Url) };
+    },
   };
 };

@@ -1,5 +1,10 @@
 import { toBase64, toBase64Url, utf8 } from '../../contracts/bytes.ts';
-import { type AgreementPayload, agreementDigestOf, agreementText } from '../../contracts/ledger/agreement.ts';
+import {
+  type AgreementPayload,
+  agreementDigestOf,
+  agreementEventText,
+  agreementText,
+} from '../../contracts/ledger/agreement.ts';
 import { leafKeyId } from '../../contracts/ledger/entry.ts';
 import { type GeneralJws, jwsText } from '../../contracts/ledger/jws.ts';
 import { type KeyEvent, publicText } from '../../contracts/ledger/public-entries.ts';
@@ -156,17 +161,17 @@ interface EventOptions {
 }
 
 export const agreementEventBody = ({ agreementDigest, event, signers }: EventOptions) => {
-  const payload = {
-    agreementDigest,
-    effectiveAt: formatTime(logStart),
-    event,
-    leafKey: leafKeyId(nodeCrypto, agreementLeaf.spki),
-    reason: 'a test',
-    salt: hash(`event ${event}`),
-    type: 'agreement-event',
+  const text = agreementEventText({
     v: 1,
-  };
-  const artifact = signAs(JSON.stringify(payload), 'stekker-agreement-event+jws', pairs(signers));
+    type: 'agreement-event',
+    agreementDigest,
+    event,
+    effectiveAt: formatTime(logStart),
+    reason: 'a test',
+    leafKey: leafKeyId(nodeCrypto, agreementLeaf.spki),
+    salt: hash(`event ${event}`),
+  });
+  const artifact = signAs(text, 'stekker-agreement-event+jws', pairs(signers));
   return bodyOf('agreement-event', artifact, agreementLeaf);
 };
 
