@@ -221,6 +221,18 @@ describe('key events', () => {
     expect(said({ events: [] }, later({ seq: '1' }), 'hash2')).toContain('prev is not');
   });
 
+  test('a DID has so many events and no more; the last ones are for the operator', () => {
+    const events = (count: number) => ({
+      events: Array.from({ length: count }, (_, place) => ({ hash: `hash${place + 1}`, index: place })),
+    });
+    const next = (count: number, event: KeyEvent['event']) =>
+      said(events(count), later({ event, seq: String(count + 1), prev: `hash${count}` }), 'new');
+    expect(next(59, 'introduce')).toEqual({ kind: 'append' });
+    expect(next(60, 'introduce')).toContain('at most 60 key events');
+    expect(next(60, 'recover')).toEqual({ kind: 'append' });
+    expect(next(64, 'recover')).toContain('at most 64 key events');
+  });
+
   test('a later introduction and an orderly end wait 24 hours; a compromise stops what waits for that DID', () => {
     const effect = { did: provider.did, hash: 'hash2', index: 5, at: now };
     const other = { did: consumer.did, hash: 'hash9', index: 6, at: now };

@@ -244,6 +244,13 @@ export const decide = (view: View, subject: Subject, now: number): Verdict => {
   }
 };
 
+/**
+ * Key events of one DID in one log. A receipt carries all of both parties, with what made them effective, and must stay
+ * readable: 2 × (64 + 63) entries. The last ones are kept for the operator's `recover`.
+ */
+const maxKeyEventsPerDid = 64;
+const keptForRecovery = 4;
+
 /** What is known of a DID's key events when the next one is judged. */
 export interface KeyHistory {
   /** In order of seq: `b64u H(A)` and index. */
@@ -269,6 +276,8 @@ export const decideKeyEvent = (
   const last = history.events.at(-1);
   if (value.seq !== String(history.events.length + 1)) return refused(`the next seq is ${history.events.length + 1}`);
   if (value.prev !== (last?.hash ?? null)) return refused('prev is not the hash of the last key event');
+  const most = value.event === 'recover' ? maxKeyEventsPerDid : maxKeyEventsPerDid - keptForRecovery;
+  if (history.events.length >= most) return refused(`a DID has at most ${most} key events in one log`);
   if (last !== undefined) return append;
   if (join.expires === undefined) return refused('the join code is not one that may be used', 'forbidden');
   return join.expires < join.now ? refused('the join code has expired', 'forbidden') : append;

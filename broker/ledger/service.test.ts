@@ -607,24 +607,32 @@ describe('what can be read', () => {
 });
 
 describe('limits', () => {
-  test('a full queue answers busy and when to come again; nothing that waits is lost', async () => {
-    const { ledger } = await joined({ changes: { limits: { batchMs: 20, maxWaiting: 3 } } });
-    const bodies = Array.from({ length: 6 }, (_, place) => agreementBody({ name: `n${place}` }).body);
-    const answers = await Promise.allSettled(bodies.map((body) => ledger.register(body, provider.did)));
-    expect(answers.map(({ status }) => status)).toEqual([
-      'fulfilled',
-      'fulfilled',
-      'fulfilled',
-      'rejected',
-      'rejected',
-      'rejected',
-    ]);
-    expect(answers[5]).toMatchObject({ reason: { code: 'busy', retryAfterSeconds: 1 } });
-    expect(ledger.size).toBe(6);
+  test('one caller fills its share of the queue and not that of others', async () => {
+    const { ledger } = await joined({ changes: { limits: { batchMs: 20, maxWaiting: 10 } } });
+    const bodies = Array.from({ length: 8 }, (_, place) => agreementBody({ name: `n${place}` }).body);
+    const flood = bodies.slice(0, 6).map((body) => ledger.register(body, provider.did));
+    const other = ledger.register(bodies[7], consumer.did);
+    const answers = await Promise.allSettled(flood);
+    expect(answers.map(({ status }) => status === 'fulfilled')).toEqual([true, true, false, false, false, false]);
+    expect(answers[5]).toMatchObject({ reason: { code: 'busy' } });
+    expect((await other).index).toBeGreaterThan(2);
+    expect((await ledger.register(bodies[6], provider.did)).index).toBe(6);
     await ledger.close();
-    await expect(ledger.register(agreementBody({ name: 'late' }).body, provider.did)).rejects.toMatchObject({
-      code: 'busy',
-    });
+  });
+
+  test('a full queue answers busy and when to come again; nothing that waits is lost', async () => {
+    const { ledger } = await joined({ changes: { limits: { batchMs: 20, maxWaiting: 5 } } });
+    const others = ['a', 'b', 'c', 'd', 'e'].map((name) => `did:web:${name}.example`);
+    const callers = [provider.did, consumer.did, ...others];
+    const sent = callers.map((caller, place) => ledger.register(agreementBody({ name: `n${place}` }).body, caller));
+    const answers = await Promise.allSettled(sent);
+    const codes = answers.map((one) => (one.status === 'rejected' ? (one.reason as { code: string }).code : 'done'));
+    expect(codes).toEqual(['done', 'done', 'forbidden', 'forbidden', 'forbidden', 'busy', 'busy']);
+    expect(answers[6]).toMatchObject({ reason: { retryAfterSeconds: 1 } });
+    expect(ledger.size).toBe(5);
+    await ledger.close();
+    const late = ledger.register(agreementBody({ name: 'late' }).body, provider.did);
+    await expect(late).rejects.toMatchObject({ code: 'busy' });
   });
 
   test('leaf keys are named by the digest of their key', () => {

@@ -89,6 +89,9 @@ export interface NewestStatement {
   readonly sums: StatementSums;
 }
 
+/** One caller may have this part of the queue waiting: nobody keeps the others out. */
+const shareOfOneCaller = 0.2;
+
 /** How often the log looks for key events whose day has come. */
 const effectCheckMs = 60_000;
 const joinCodeBytes = 20;
@@ -126,7 +129,8 @@ export class Ledger {
   readonly #admission: AdmissionTools;
   readonly #closing = new AbortController();
   #effects: Promise<void> = Promise.resolve();
-  #admitting = 0;
+  readonly #admitting = new Map<string, number>();
+  #admittingOfAll = 0;
 
   private constructor(
     options: LedgerOptions,
@@ -203,15 +207,29 @@ export class Ledger {
    * @throws AppError of the reason: `body-invalid`, `entry-refused`, `forbidden`, `statement-conflict`, `busy`, `log-stopped`.
    */
   async register(body: unknown, caller: string): Promise<Registered> {
-    const { maxWaiting } = { ...defaultSequencerLimits, ...this.#options.limits };
-    if (this.#admitting >= maxWaiting) throw new AppError('busy', { retryAfterSeconds: 1 });
-    this.#admitting += 1;
+    this.#enter(caller);
     try {
       const candidate = await admit(this.#admission, body, caller);
       return await this.#answer(candidate, await this.#sequencer.submit(candidate));
     } finally {
-      this.#admitting -= 1;
+      this.#leave(caller);
     }
+  }
+
+  #enter(caller: string): void {
+    const { maxWaiting } = { ...defaultSequencerLimits, ...this.#options.limits };
+    const own = this.#admitting.get(caller) ?? 0;
+    if (this.#admittingOfAll >= maxWaiting || own >= Math.ceil(maxWaiting * shareOfOneCaller))
+      throw new AppError('busy', { retryAfterSeconds: 1 });
+    this.#admittingOfAll += 1;
+    this.#admitting.set(caller, own + 1);
+  }
+
+  #leave(caller: string): void {
+    const left = (this.#admitting.get(caller) ?? 0) - 1;
+    this.#admittingOfAll -= 1;
+    if (left > 0) this.#admitting.set(caller, left);
+    else this.#admitting.delete(caller);
   }
 
   /**
