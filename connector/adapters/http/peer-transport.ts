@@ -1,0 +1,59 @@
+import type { Did, ParticipantId } from '../../../contracts/ids.ts';
+import { type Json, parseJson } from '../../../contracts/json.ts';
+import type { TokenService } from '../../../kernel/auth.ts';
+import type { GuardedClient } from '../../../kernel/http/client.ts';
+import type { PeerAnswer, PeerTransport } from '../../exchange/ports.ts';
+
+/** Messages to peers and to the broker over HTTPS, each with a fresh SI token (dcp §2) and an access token for credentials. */
+
+export interface PeerTransportOptions {
+  readonly client: Pick<GuardedClient, 'request'>;
+  readonly tokens: (participant: ParticipantId) => TokenService;
+  /** Scopes that a peer may ask of our credential service with the token that goes along. */
+  readonly scopes: readonly string[];
+}
+
+const timeoutMs = 20_000;
+const maxBytes = 4 << 20;
+
+const bodyOf = (bytes: Uint8Array, type: string): Json | undefined => {
+  if (bytes.length === 0 || !/[/+]json\b/.test(type)) return undefined;
+  try {
+    return parseJson(bytes, { maxBytes, maxDepth: 64 });
+  } catch {
+    return undefined; // an answer that cannot be read says nothing; its status speaks
+  }
+};
+
+export const createPeerTransport = ({ client, tokens, scopes }: PeerTransportOptions): PeerTransport => {
+  const send = async (
+    method: 'GET' | 'POST',
+    call: {
+      readonly participant: ParticipantId;
+      readonly peer: Did;
+      readonly url: string;
+      readonly id?: string;
+      readonly body?: Json;
+    },
+  ): Promise<PeerAnswer> => {
+    const answer = await client.request({
+      method,
+      url: call.url,
+      headers: {
+        accept: 'application/json',
+        authorization: tokens(call.participant).tokenFor({ audience: call.peer, scopes }),
+        ...(call.body === undefined ? {} : { 'content-type': 'application/json' }),
+        ...(call.id === undefined ? {} : { 'idempotency-key': call.id }),
+      },
+      ...(call.body === undefined ? {} : { body: JSON.stringify(call.body) }),
+      timeoutMs,
+      maxBytes,
+    });
+    return {
+      status: answer.status,
+      body: bodyOf(answer.body, answer.headers['content-type'] ?? ''),
+      newest: answer.headers['stekker-newest'] ?? '',
+    };
+  };
+  return { post: (message) => send('POST', message), get: (request) => send('GET', request) };
+};
