@@ -7,6 +7,7 @@ import type { Clock } from '../../kernel/clock.ts';
 import { nodeCrypto } from '../../kernel/crypto.ts';
 import type { Logger } from '../../kernel/log.ts';
 import type {
+  LaterTask,
   PeerTransport,
   ProcessChange,
   ProcessEventNotice,
@@ -23,7 +24,24 @@ export interface Outgoing<Data> {
   readonly body: Body;
   readonly data?: Data;
   readonly names?: Readonly<Record<string, string>>;
+  readonly groups?: Readonly<Record<string, string>>;
+  readonly tasks?: readonly LaterTask[];
 }
+
+/** What a message or an opening brings beside the row, as far as it brings something. */
+export const extrasOf = ({
+  names,
+  groups,
+  tasks,
+}: {
+  readonly names?: Readonly<Record<string, string>> | undefined;
+  readonly groups?: Readonly<Record<string, string>> | undefined;
+  readonly tasks?: readonly LaterTask[] | undefined;
+}) => ({
+  ...(names === undefined ? {} : { names }),
+  ...(groups === undefined ? {} : { groups }),
+  ...(tasks === undefined ? {} : { tasks }),
+});
 
 /** What an exchange is made of: the protocol's machine and forms, and the ports it works on. */
 export interface ExchangeOptions<State extends string, Kind extends string, Data> {
@@ -69,7 +87,7 @@ export const commit = async <State extends string, Kind extends string, Data>(
     { protocol, participant, pid, peer, peerPid, state: process.state, pending: process.pending?.kind },
     'process changed',
   );
-  if (change.send || change.work) its.wake();
+  if (change.send || change.work || change.tasks !== undefined) its.wake();
   return result;
 };
 

@@ -48,15 +48,34 @@ export interface ProcessChange<State extends string, Kind extends string, Data> 
   readonly row: ProcessRow<State, Kind, Data>;
   /** Other names this process is found by; each is unique for the participant. */
   readonly names?: Readonly<Record<string, string>>;
+  /** What this process belongs to, together with others: a transfer to its agreement. */
+  readonly groups?: Readonly<Record<string, string>>;
   readonly received?: ReceivedMessage;
   readonly token?: UsedToken;
   /** Send the pending message. */
   readonly send: boolean;
   /** Let the owner's side look at the new state. */
   readonly work: boolean;
+  /** Further work of its own kind, due at its own time. */
+  readonly tasks?: readonly LaterTask[];
+}
+
+/** Work for the outbox beside sending and looking; one that is there already stays as it is. */
+export interface LaterTask {
+  readonly topic: string;
+  /** Unique in its topic. */
+  readonly id: string;
+  /** ms */
+  readonly dueAt: number;
 }
 
 export type SaveResult = 'saved' | 'conflict' | 'name-taken' | 'token-used';
+
+/** Where a page begins and how long it may be. */
+export interface Page {
+  readonly after?: string;
+  readonly limit: number;
+}
 
 /** Durable when `save` returns; atomic; a change with an old version is a `conflict` and changes nothing. */
 export interface ProcessStore<State extends string, Kind extends string, Data> {
@@ -67,9 +86,12 @@ export interface ProcessStore<State extends string, Kind extends string, Data> {
     value: string,
   ) => Promise<ProcessRow<State, Kind, Data> | undefined>;
   /** In order of pid, at most `limit`, behind `after`. */
-  readonly list: (
+  readonly list: (participant: ParticipantId, page: Page) => Promise<readonly ProcessRow<State, Kind, Data>[]>;
+  /** The processes of a group, in the same order. */
+  readonly listGroup: (
     participant: ParticipantId,
-    page: { readonly after?: string; readonly limit: number },
+    group: { readonly name: string; readonly value: string },
+    page: Page,
   ) => Promise<readonly ProcessRow<State, Kind, Data>[]>;
   readonly findReceived: (participant: ParticipantId, peer: Did, id: string) => Promise<ReceivedMessage | undefined>;
   readonly save: (change: ProcessChange<State, Kind, Data>) => Promise<SaveResult>;

@@ -2,7 +2,7 @@ import { initial, type Role } from '../../contracts/dsp/process.ts';
 import { AppError } from '../../contracts/errors.ts';
 import type { ParticipantId } from '../../contracts/ids.ts';
 import type { Json } from '../../contracts/json.ts';
-import { commit, type ExchangeOptions, hashOf, lookUp, type Step, withVersion } from './commit.ts';
+import { commit, type ExchangeOptions, extrasOf, hashOf, lookUp, type Step, withVersion } from './commit.ts';
 import type { Caller, ProcessRow, ReceivedMessage } from './ports.ts';
 import { type Body, idOf, isSettled, laterId, peerPidIn, pidsFit } from './rules.ts';
 
@@ -27,6 +27,7 @@ export interface Opening<Data> {
   readonly peerPid: string;
   readonly peerBase: string;
   readonly data: Data;
+  readonly groups?: Readonly<Record<string, string>>;
 }
 
 export interface Reaction<Data> {
@@ -88,7 +89,7 @@ export const openProcess = async <State extends string, Kind extends string, Dat
     const answer = { status: 201, body: its.show(row), newest: its.newId() };
     const saved = await commit(its, {
       row,
-      names: { peer: name },
+      ...extrasOf({ names: { peer: name }, groups: opening.groups }),
       send: false,
       work: true,
       ...remembered(incoming, answer),
@@ -157,7 +158,7 @@ export const receiveMessage = async <State extends string, Kind extends string, 
       row: next,
       send: false,
       work: true,
-      ...(names === undefined ? {} : { names }),
+      ...extrasOf({ names }),
       ...remembered(incoming, result),
     };
     return { change, result };

@@ -2,8 +2,8 @@ import { initial, type ProcessEvent, type Role } from '../../contracts/dsp/proce
 import { AppError } from '../../contracts/errors.ts';
 import type { Did, ParticipantId } from '../../contracts/ids.ts';
 import type { Task, TaskResult } from '../../kernel/sql/outbox.ts';
-import { type ExchangeOptions, fillPath, mustFind, type Outgoing, type Step, withVersion } from './commit.ts';
-import type { PeerAnswer, ProcessRow } from './ports.ts';
+import { type ExchangeOptions, extrasOf, fillPath, mustFind, type Outgoing, type Step, withVersion } from './commit.ts';
+import type { LaterTask, PeerAnswer, ProcessRow, UsedToken } from './ports.ts';
 import { laterId, mayRetry } from './rules.ts';
 
 /** Decides on messages, sends them from the outbox, and feeds back what the peer answered (dsp §11). */
@@ -23,7 +23,7 @@ export const beginProcess = async <State extends string, Kind extends string, Da
 ): Promise<ProcessRow<State, Kind, Data>> => {
   const pid = its.newId();
   const message = its.newId();
-  const { path, body, data, names } = write(pid);
+  const { path, body, data, ...extras } = write(pid);
   const decided = its.machine.transition(
     { role: start.role, state: initial, pending: null },
     { type: 'decided', kind: start.kind, message },
@@ -45,7 +45,7 @@ export const beginProcess = async <State extends string, Kind extends string, Da
     version: 1,
   };
   return withVersion(its, async () => ({
-    change: { row, send: true, work: false, ...(names === undefined ? {} : { names }) },
+    change: { row, send: true, work: false, ...extrasOf(extras) },
     result: row,
   }));
 };
@@ -61,7 +61,7 @@ export const sendMessage = async <State extends string, Kind extends string, Dat
     const message = its.newId();
     const decided = its.machine.transition(row.process, { type: 'decided', kind: place.kind, message });
     if (!decided.ok) throw new AppError('illegal-transition', { detail: decided.reason });
-    const { path, body, data, names } = write(row);
+    const { path, body, data, ...extras } = write(row);
     const next: ProcessRow<State, Kind, Data> = {
       ...row,
       process: decided.next,
@@ -70,21 +70,37 @@ export const sendMessage = async <State extends string, Kind extends string, Dat
       updatedAt: its.clock.now(),
       version: row.version + 1,
     };
-    return { change: { row: next, send: true, work: false, ...(names === undefined ? {} : { names }) }, result: next };
+    return { change: { row: next, send: true, work: false, ...extrasOf(extras) }, result: next };
   });
 
-/** Changes what a process knows, without a message; undefined leaves it as it is. */
+/** New knowledge about a process, and what follows from it. */
+export interface Amendment<Data> {
+  readonly data: Data;
+  /** Whether the owner's side should look; it does unless told otherwise. */
+  readonly work?: boolean;
+  readonly tasks?: readonly LaterTask[];
+  /** The token of the caller who brought it. */
+  readonly token?: UsedToken | undefined;
+}
+
+/**
+ * Changes what a process knows, without a message; undefined leaves it as it is.
+ *
+ * @returns the process as it is now.
+ */
 export const amendProcess = async <State extends string, Kind extends string, Data>(
   its: ExchangeOptions<State, Kind, Data>,
   place: { readonly participant: ParticipantId; readonly pid: string },
-  change: (row: ProcessRow<State, Kind, Data>) => Data | undefined,
-): Promise<void> =>
-  withVersion(its, async (): Promise<Step<State, Kind, Data, undefined>> => {
+  change: (row: ProcessRow<State, Kind, Data>) => Amendment<Data> | undefined,
+): Promise<ProcessRow<State, Kind, Data>> =>
+  withVersion(its, async (): Promise<Step<State, Kind, Data, ProcessRow<State, Kind, Data>>> => {
     const row = await mustFind(its, place.participant, place.pid);
-    const data = change(row);
-    if (data === undefined) return { result: undefined };
+    const amendment = change(row);
+    if (amendment === undefined) return { result: row };
+    const { data, work = true, tasks, token } = amendment;
     const next = { ...row, data, updatedAt: its.clock.now(), version: row.version + 1 };
-    return { change: { row: next, send: false, work: true }, result: undefined };
+    const extras = { ...extrasOf({ tasks }), ...(token === undefined ? {} : { token }) };
+    return { change: { row: next, send: false, work, ...extras }, result: next };
   });
 
 interface Learned {

@@ -120,10 +120,39 @@ describe.each(Object.entries(adapters))('ProcessStore on %s', (_name, create) =>
     expect(results.filter((result) => result === 'conflict')).toHaveLength(19);
   });
 
+  test('finds the processes of a group, and none of another participant or change that failed', async () => {
+    const store = await create();
+    const group = { name: 'agreement', value: 'a1' };
+    for (const pid of ['c', 'a', 'b'])
+      await store.save({ row: rowOf(pid), groups: { agreement: pid === 'b' ? 'a2' : 'a1' }, send: false, work: false });
+    await store.save({ row: rowOf('b'), groups: { agreement: 'a1' }, send: false, work: false });
+    const pids = async (page: { after?: string; limit: number }, of = us) =>
+      (await store.listGroup(of, group, page)).map((row) => row.pid);
+    expect(await pids({ limit: 10 })).toEqual(['a', 'c']);
+    expect(await pids({ limit: 1 })).toEqual(['a']);
+    expect(await pids({ after: 'a', limit: 10 })).toEqual(['c']);
+    expect(await pids({ limit: 10 }, 'other' as ParticipantId)).toEqual([]);
+  });
+
   test('lists in order, page by page', async () => {
     const store = await create();
     for (const pid of ['c', 'a', 'b']) await store.save({ row: rowOf(pid), send: false, work: false });
     expect((await store.list(us, { limit: 2 })).map((row) => row.pid)).toEqual(['a', 'b']);
     expect((await store.list(us, { after: 'b', limit: 2 })).map((row) => row.pid)).toEqual(['c']);
+  });
+});
+
+describe('tasks of a process on sqlite', () => {
+  test('are saved with the change, each at its own time, and stay as they are', async () => {
+    const { db } = openSqlite<ProcessTables>({ path: ':memory:' });
+    await migrate(db, 'outbox', outboxMigrations as never);
+    await migrate(db, 'process', processMigrations);
+    const store: Store = createSqlProcessStore(db, 'things');
+    const tasks = (dueAt: number) => [{ topic: 'things-later', id: 't1', dueAt }];
+    await store.save({ row: rowOf('p1'), tasks: tasks(900), send: false, work: false });
+    await store.save({ row: rowOf('p1', { version: 2 }), tasks: tasks(5), send: false, work: false });
+    await store.save({ row: rowOf('p2', { version: 2 }), tasks: tasks(5), send: false, work: false }); // a conflict
+    const rows = await db.selectFrom('outbox').select(['topic', 'id', 'subject', 'due_at']).execute();
+    expect(rows).toEqual([{ topic: 'things-later', id: 't1', subject: 'p1', due_at: 900 }]);
   });
 });

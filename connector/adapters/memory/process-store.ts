@@ -1,5 +1,12 @@
 import type { ParticipantId } from '../../../contracts/ids.ts';
-import type { ProcessChange, ProcessRow, ProcessStore, ReceivedMessage, SaveResult } from '../../exchange/ports.ts';
+import type {
+  Page,
+  ProcessChange,
+  ProcessRow,
+  ProcessStore,
+  ReceivedMessage,
+  SaveResult,
+} from '../../exchange/ports.ts';
 
 interface MemoryProcessStore<State extends string, Kind extends string, Data> extends ProcessStore<State, Kind, Data> {
   /** The tasks that were asked for, in order. */
@@ -18,6 +25,7 @@ export const createMemoryProcessStore = <State extends string, Kind extends stri
   type Row = ProcessRow<State, Kind, Data>;
   const rows = new Map<string, Row>();
   const names = new Map<string, string>();
+  const groups = new Set<string>();
   const received = new Map<string, ReceivedMessage>();
   const tokens = new Set<string>();
   const tasks: MemoryProcessStore<State, Kind, Data>['tasks'] = [];
@@ -45,14 +53,26 @@ export const createMemoryProcessStore = <State extends string, Kind extends stri
     rows.set(key(participant, pid), structuredClone(row));
     if (token !== undefined) tokens.add(key(token.issuer, token.jti));
     for (const [name, value] of Object.entries(change.names ?? {})) names.set(key(participant, name, value), pid);
+    for (const [name, value] of Object.entries(change.groups ?? {})) groups.add(key(participant, name, value, pid));
     if (change.received !== undefined)
       received.set(key(participant, change.received.peer, change.received.id), change.received);
-    const message = row.process.pending?.message;
-    if (change.send && message !== undefined) tasks.push({ topic: protocol, id: message, participant, subject: pid });
-    if (change.work) tasks.push({ topic: `${protocol}-work`, id: `${pid} ${row.version}`, participant, subject: pid });
+    putTasks(change);
     return 'saved';
   };
 
+  const putTasks = ({ row, send, work, tasks: later = [] }: ProcessChange<State, Kind, Data>): void => {
+    const { participant, pid } = row;
+    const message = row.process.pending?.message;
+    if (send && message !== undefined) tasks.push({ topic: protocol, id: message, participant, subject: pid });
+    if (work) tasks.push({ topic: `${protocol}-work`, id: `${pid} ${row.version}`, participant, subject: pid });
+    for (const { topic, id } of later) tasks.push({ topic, id, participant, subject: pid });
+  };
+
+  const paged = (participant: ParticipantId, { after, limit }: Page, isWanted: (row: Row) => boolean): Row[] =>
+    [...rows.values()]
+      .filter((row) => row.participant === participant && row.pid > (after ?? '') && isWanted(row))
+      .sort((a, b) => (a.pid < b.pid ? -1 : 1))
+      .slice(0, limit);
   const find = (participant: ParticipantId, pid: string): Row | undefined => rows.get(key(participant, pid));
   return {
     tasks,
@@ -61,11 +81,9 @@ export const createMemoryProcessStore = <State extends string, Kind extends stri
       const pid = names.get(key(participant, name, value));
       return pid === undefined ? undefined : find(participant, pid);
     },
-    list: async (participant, { after, limit }) =>
-      [...rows.values()]
-        .filter((row) => row.participant === participant && row.pid > (after ?? ''))
-        .sort((a, b) => (a.pid < b.pid ? -1 : 1))
-        .slice(0, limit),
+    list: async (participant, page) => paged(participant, page, () => true),
+    listGroup: async (participant, { name, value }, page) =>
+      paged(participant, page, ({ pid }) => groups.has(key(participant, name, value, pid))),
     findReceived: async (participant, peer, id) => received.get(key(participant, peer, id)),
     save: async (change) => save(change),
   };

@@ -5,7 +5,15 @@ import type { Did, ParticipantId } from '../../../contracts/ids.ts';
 import type { Json } from '../../../contracts/json.ts';
 import type { Migration } from '../../../kernel/sql/migrate.ts';
 import { type OutboxTable, putTask } from '../../../kernel/sql/outbox.ts';
-import type { ProcessChange, ProcessRow, ProcessStore, ReceivedMessage, SaveResult } from '../../exchange/ports.ts';
+import type {
+  LaterTask,
+  Page,
+  ProcessChange,
+  ProcessRow,
+  ProcessStore,
+  ReceivedMessage,
+  SaveResult,
+} from '../../exchange/ports.ts';
 
 /** Processes of negotiation and transfer, the messages they accepted, and the tasks they ask for, in one database. */
 
@@ -28,6 +36,7 @@ export interface ProcessTables extends OutboxTable {
     version: number;
   };
   process_name: { protocol: string; participant: string; name: string; value: string; pid: string };
+  process_group: { protocol: string; participant: string; name: string; value: string; pid: string };
   received_message: {
     protocol: string;
     participant: string;
@@ -94,6 +103,20 @@ export const processMigrations: readonly Migration<ProcessTables>[] = [
         .addColumn('jti', 'text', (column) => column.notNull())
         .addColumn('expires_at', 'bigint', (column) => column.notNull())
         .addPrimaryKeyConstraint('used_token_pk', ['issuer', 'jti'])
+        .execute();
+    },
+  },
+  {
+    name: '2026-11-26-process-group',
+    up: async ({ schema }) => {
+      await schema
+        .createTable('process_group')
+        .addColumn('protocol', 'text', (column) => column.notNull())
+        .addColumn('participant', 'text', (column) => column.notNull())
+        .addColumn('name', 'text', (column) => column.notNull())
+        .addColumn('value', 'text', (column) => column.notNull())
+        .addColumn('pid', 'text', (column) => column.notNull())
+        .addPrimaryKeyConstraint('process_group_pk', ['protocol', 'participant', 'name', 'value', 'pid'])
         .execute();
     },
   },
@@ -195,6 +218,21 @@ const saveNames = async (
   }
 };
 
+const saveGroups = async (
+  db: Tables,
+  values: ProcessTables['process'],
+  groups: Readonly<Record<string, string>>,
+): Promise<void> => {
+  const { protocol, participant, pid } = values;
+  for (const [name, value] of Object.entries(groups)) {
+    await db
+      .insertInto('process_group')
+      .values({ protocol, participant, name, value, pid })
+      .onConflict((conflict) => conflict.doNothing())
+      .execute();
+  }
+};
+
 const saveReceived = async (db: Tables, values: ProcessTables['process'], received: ReceivedMessage): Promise<void> => {
   const { protocol, participant, updated_at } = values;
   const { peer, id, bodyHash, status, answer, newest } = received;
@@ -232,7 +270,12 @@ export const markToken = async (
 const putTasks = async (
   db: Tables,
   values: ProcessTables['process'],
-  change: { readonly send: boolean; readonly work: boolean; readonly message: string | undefined },
+  change: {
+    readonly send: boolean;
+    readonly work: boolean;
+    readonly message: string | undefined;
+    readonly tasks: readonly LaterTask[];
+  },
 ) => {
   const { protocol, participant, pid, updated_at } = values;
   if (change.send && change.message !== undefined) {
@@ -244,6 +287,27 @@ const putTasks = async (
       { id: `${pid} ${values.version}`, topic: `${protocol}-work`, participant, subject: pid },
       updated_at,
     );
+  for (const { topic, id, dueAt } of change.tasks) await putTask(db, { id, topic, participant, subject: pid }, dueAt);
+};
+
+/** Everything that a change changes, in the caller's transaction. */
+const applyChange = async <State extends string, Kind extends string, Data>(
+  transaction: Tables,
+  protocol: string,
+  change: ProcessChange<State, Kind, Data>,
+): Promise<void> => {
+  const values = encode(protocol, change.row);
+  if (change.token !== undefined && !(await markToken(transaction, change.token))) throw new Refused('token-used');
+  await saveRow(transaction, values);
+  if (change.names !== undefined) await saveNames(transaction, values, change.names);
+  if (change.groups !== undefined) await saveGroups(transaction, values, change.groups);
+  if (change.received !== undefined) await saveReceived(transaction, values, change.received);
+  await putTasks(transaction, values, {
+    send: change.send,
+    work: change.work,
+    message: change.row.process.pending?.message,
+    tasks: change.tasks ?? [],
+  });
 };
 
 /** The store of one protocol's processes over SQL. */
@@ -253,17 +317,13 @@ export const createSqlProcessStore = <State extends string, Kind extends string,
 ): ProcessStore<State, Kind, Data> => {
   const one = (participant: ParticipantId) =>
     db.selectFrom('process').selectAll().where('protocol', '=', protocol).where('participant', '=', participant);
-  const apply = async (transaction: Tables, change: ProcessChange<State, Kind, Data>): Promise<void> => {
-    const values = encode(protocol, change.row);
-    if (change.token !== undefined && !(await markToken(transaction, change.token))) throw new Refused('token-used');
-    await saveRow(transaction, values);
-    if (change.names !== undefined) await saveNames(transaction, values, change.names);
-    if (change.received !== undefined) await saveReceived(transaction, values, change.received);
-    await putTasks(transaction, values, {
-      send: change.send,
-      work: change.work,
-      message: change.row.process.pending?.message,
-    });
+  const paged = async (query: ReturnType<typeof one>, { after, limit }: Page) => {
+    const rows = await query
+      .where('pid', '>', after ?? '')
+      .orderBy('pid')
+      .limit(limit)
+      .execute();
+    return rows.map((row) => decode<State, Kind, Data>(row));
   };
   return {
     find: async (participant, pid) => {
@@ -283,13 +343,16 @@ export const createSqlProcessStore = <State extends string, Kind extends string,
         found === undefined ? undefined : await one(participant).where('pid', '=', found.pid).executeTakeFirst();
       return row === undefined ? undefined : decode(row);
     },
-    list: async (participant, { after, limit }) => {
-      const rows = await one(participant)
-        .where('pid', '>', after ?? '')
-        .orderBy('pid')
-        .limit(limit)
-        .execute();
-      return rows.map((row) => decode<State, Kind, Data>(row));
+    list: async (participant, page) => paged(one(participant), page),
+    listGroup: async (participant, { name, value }, page) => {
+      const members = db
+        .selectFrom('process_group')
+        .select('pid')
+        .where('protocol', '=', protocol)
+        .where('participant', '=', participant)
+        .where('name', '=', name)
+        .where('value', '=', value);
+      return paged(one(participant).where('pid', 'in', members), page);
     },
     findReceived: async (participant, peer, id) => {
       const row = await db
@@ -312,7 +375,7 @@ export const createSqlProcessStore = <State extends string, Kind extends string,
     },
     save: async (change) => {
       try {
-        await db.transaction().execute((transaction) => apply(transaction, change));
+        await db.transaction().execute((transaction) => applyChange(transaction, protocol, change));
         return 'saved';
       } catch (error) {
         if (error instanceof Refused) return error.result;
