@@ -26,6 +26,12 @@ export interface Deciding {
   readonly request: (terms: TransferTerms) => Promise<TransferRow>;
   readonly decide: (participant: ParticipantId, pid: string, action: Action) => Promise<TransferRow>;
   readonly find: (participant: ParticipantId, pid: string) => Promise<TransferRow>;
+  /** The agreement ended: no access any more, and the peer hears it for each transfer (dsp §12.3). Bears repeats. */
+  readonly endUnder: (
+    participant: ParticipantId,
+    agreementId: string,
+    why: { readonly code: string; readonly reason: readonly string[] },
+  ) => Promise<void>;
   readonly handlers: {
     readonly transfers: (task: Task) => Promise<TaskResult>;
     readonly 'transfers-work': (task: Task) => Promise<TaskResult>;
@@ -82,6 +88,41 @@ const perform = async (
   return sendMessage(its, { ...row, kind: kinds[action.do] }, (current) => outgoingFor(current, action, opened));
 };
 
+const pageSize = 100;
+
+const endOne = async (
+  its: Exchanged,
+  options: TransferOptions,
+  row: TransferRow,
+  why: { readonly code: string; readonly reason: readonly string[] },
+): Promise<void> => {
+  if (its.machine.isFinal(row.process.state)) return;
+  if (row.process.role === 'provider') await options.dataPlane.close(row);
+  if (!its.machine.maySend(row.process, 'termination')) return; // a message under way ends it as well
+  try {
+    await perform(its, options, row, { do: 'terminate', ...why });
+  } catch (error) {
+    if (!isAppError(error, 'illegal-transition')) throw error;
+    its.log.info({ pid: row.pid, error }, 'a transfer ended by itself');
+  }
+};
+
+const endUnder = async (
+  its: Exchanged,
+  options: TransferOptions,
+  of: { readonly participant: ParticipantId; readonly agreementId: string },
+  why: { readonly code: string; readonly reason: readonly string[] },
+): Promise<void> => {
+  const group = { name: 'agreement', value: of.agreementId };
+  for (let after = ''; ; ) {
+    const rows = await its.store.listGroup(of.participant, group, { after, limit: pageSize });
+    for (const row of rows) await endOne(its, options, row, why);
+    const last = rows.at(-1);
+    if (last === undefined || rows.length < pageSize) return;
+    after = last.pid;
+  }
+};
+
 const isClosed = (state: string): boolean => state === 'SUSPENDED' || state === 'COMPLETED' || state === 'TERMINATED';
 
 /** After each change, from the outbox: it runs at least once. */
@@ -122,10 +163,12 @@ export const createDeciding = (its: Exchanged, options: TransferOptions): Decidi
     return beginProcess(its, start, (pid) => ({
       path: '/transfers/request',
       body: writeMessage.request(pid, { agreementId, format, callbackAddress }),
+      groups: { agreement: agreementId },
     }));
   },
   decide: async (participant, pid, action) => perform(its, options, await mustFind(its, participant, pid), action),
   find: (participant, pid) => mustFind(its, participant, pid),
+  endUnder: (participant, agreementId, why) => endUnder(its, options, { participant, agreementId }, why),
   handlers: {
     transfers: (task) => deliverMessage(its, task),
     'transfers-work': (task) => work(its, options, task),

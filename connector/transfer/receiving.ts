@@ -55,7 +55,8 @@ const requested = async (
     throw new AppError('callback-refused', { cause });
   }
   const data: TransferData = { agreementId, format, dataAddress: null, suspendedBy: null, ending: null };
-  return { role: 'provider', peerPid: consumerPid, peerBase: withoutSlash(callbackAddress), data };
+  const peerBase = withoutSlash(callbackAddress);
+  return { role: 'provider', peerPid: consumerPid, peerBase, data, groups: { agreement: agreementId } };
 };
 
 const started = ({ process, data }: TransferRow, message: TransferStartMessage): Reaction<TransferData> => {
