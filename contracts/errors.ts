@@ -29,6 +29,7 @@ export const errorTable = {
   'offer-refused': { status: 400, title: 'The offer is not one that can be agreed to.' },
   'agreement-refused': { status: 400, title: 'The agreement is not the one that was negotiated.' },
   'agreement-ended': { status: 400, title: 'The agreement is not in force.' },
+  'agreement-void': { status: 400, title: 'The agreement was signed and never came into force.' },
   'callback-refused': { status: 400, title: 'The callback address is not one that this connector will call.' },
   'format-unsupported': { status: 400, title: 'The transfer format is not one of the distribution.' },
   'message-id-reused': { status: 400, title: 'The message id was used for another body.' },
@@ -55,6 +56,7 @@ export const errorTable = {
   'entry-refused': { status: 422, title: 'The artifact is not one that the log registers.' },
   'statement-conflict': { status: 409, title: 'Another statement is registered for this number.' },
   'log-stopped': { status: 503, title: 'The log has stopped and waits for its operator.' },
+  'log-not-believed': { status: 503, title: 'The log shows something that cannot be true.' },
   'not-yet': { status: 503, title: 'This cannot be answered yet; ask again.' },
   busy: { status: 503, title: 'The queue is full; ask again later.' },
   // Outbound

@@ -1,4 +1,4 @@
-import { createPrivateKey, createPublicKey, generateKeyPairSync, sign } from 'node:crypto';
+import { createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject, sign } from 'node:crypto';
 import { toBase64 } from '../contracts/bytes.ts';
 import type { Did } from '../contracts/ids.ts';
 import { leafKeyId } from '../contracts/ledger/entry.ts';
@@ -78,14 +78,25 @@ export const makeLeafKey = (): LeafKey => {
   return { id: leafKeyId(nodeCrypto, publicKey.export({ format: 'der', type: 'spki' })), privateJwk };
 };
 
-/** Signs the bytes of `A` with its leaf key; undefined when the JWK is no P-256 key. */
-export const signWithLeafKey = (privateJwk: LeafKeyJwk, artifact: Uint8Array): LeafSignature | undefined => {
+/** A leaf key out of its JWK; undefined when that is no P-256 key. */
+const importLeafKey = (privateJwk: LeafKeyJwk): { readonly key: KeyObject; readonly spki: Uint8Array } | undefined => {
   try {
     const key = createPrivateKey({ key: { ...privateJwk }, format: 'jwk' });
     if (key.asymmetricKeyDetails?.namedCurve !== 'prime256v1') return undefined;
-    const spki = createPublicKey(key).export({ format: 'der', type: 'spki' });
-    return { leafSignature: toBase64(sign('sha256', artifact, key)), spki: toBase64(spki) };
+    return { key, spki: createPublicKey(key).export({ format: 'der', type: 'spki' }) };
   } catch {
     return undefined;
   }
+};
+
+/** How an artifact names the leaf key with this private half; undefined when the JWK is no P-256 key. */
+export const leafKeyIdOf = (privateJwk: LeafKeyJwk): string | undefined => {
+  const leaf = importLeafKey(privateJwk);
+  return leaf && leafKeyId(nodeCrypto, leaf.spki);
+};
+
+/** Signs the bytes of `A` with its leaf key; undefined when the JWK is no P-256 key. */
+export const signWithLeafKey = (privateJwk: LeafKeyJwk, artifact: Uint8Array): LeafSignature | undefined => {
+  const leaf = importLeafKey(privateJwk);
+  return leaf && { leafSignature: toBase64(sign('sha256', artifact, leaf.key)), spki: toBase64(leaf.spki) };
 };

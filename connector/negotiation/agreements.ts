@@ -1,4 +1,4 @@
-import { fromBase64Url, textOf, toBase64Url } from '../../contracts/bytes.ts';
+import { fromBase64Url, orNothing, textOf, toBase64Url } from '../../contracts/bytes.ts';
 import { AppError } from '../../contracts/errors.ts';
 import type { Did, ParticipantId } from '../../contracts/ids.ts';
 import { canonicalize, type Json } from '../../contracts/json.ts';
@@ -15,6 +15,7 @@ import { formatTime } from '../../contracts/time.ts';
 import type { Clock } from '../../kernel/clock.ts';
 import { nodeCrypto } from '../../kernel/crypto.ts';
 import type { PeerTransport } from '../exchange/ports.ts';
+import { createEndEvents, type EndEvents, signedParts } from './end-events.ts';
 import type { AgreementSigner, NegotiationRow, PeerExtensions, SignedAgreement } from './ports.ts';
 import { rulesOf } from './rules.ts';
 
@@ -31,6 +32,8 @@ export interface AgreementService {
   readonly accept: (row: NegotiationRow, artifact: Json) => Promise<SignedAgreement>;
   /** Provider: refuses a verification of an agreement that lacks a signature it must have. */
   readonly mustBeSigned: (row: NegotiationRow) => void;
+  /** The events that end an agreement. */
+  readonly ends: EndEvents;
 }
 
 export interface AgreementOptions {
@@ -42,9 +45,11 @@ export interface AgreementOptions {
   readonly self: (participant: ParticipantId) => { readonly did: Did };
 }
 
+const typ = 'stekker-agreement+jws';
+
 const refuse = (detail: string): AppError => new AppError('agreement-refused', { detail });
 
-const payloadOf = (artifact: GeneralJws): string => textOf(fromBase64Url(artifact.payload) ?? new Uint8Array(0)) ?? '';
+const payloadOf = (artifact: GeneralJws): string => textOf(orNothing(fromBase64Url(artifact.payload))) ?? '';
 
 const idOf = (row: NegotiationRow): string => String(row.data.agreement?.agreement['@id'] ?? '');
 
@@ -91,22 +96,25 @@ const draft = async (options: AgreementOptions, row: NegotiationRow): Promise<Si
       salt: toBase64Url(signer.randomBytes(32)),
     }),
   );
-  const artifact = assembleJws(payload, [await signer.sign(row.participant, payload)]);
+  const artifact = assembleJws(payload, [await signer.sign(row.participant, { typ, payload })]);
   return { agreement, digest: agreementDigestOf(nodeCrypto, payload), artifact, leafKey: leaf.privateJwk };
 };
 
 /** The provider's draft, from its extension. */
-const fetchDraft = async ({ transport }: AgreementOptions, row: NegotiationRow, root: string) => {
+const fetchDraft = async ({ transport, signer }: AgreementOptions, row: NegotiationRow, root: string) => {
   const answer = await transport.get({
     participant: row.participant,
     peer: row.peer,
     url: `${root}/${encodeURIComponent(idOf(row))}/draft`,
   });
-  const body = answer.body as { readonly artifact?: Json; readonly leafKey?: Json } | undefined;
-  const artifact = readAgreementArtifact(body?.artifact);
-  if (answer.status !== 200 || !artifact.ok)
+  const body = signedParts.safeParse(answer.body);
+  const artifact = readAgreementArtifact(body.data?.artifact);
+  if (answer.status !== 200 || !body.success || !artifact.ok)
     throw refuse(`the provider's draft cannot be read: ${artifact.ok ? answer.status : artifact.reason}`);
-  return { read: artifact.value, leafKey: body?.leafKey as SignedAgreement['leafKey'] };
+  const { leafKey } = body.data;
+  if (signer.leafKeyId(leafKey) !== artifact.value.value.leafKey)
+    throw refuse("the provider's draft has another leaf key");
+  return { read: artifact.value, leafKey };
 };
 
 const countersign = async (options: AgreementOptions, row: NegotiationRow): Promise<SignedAgreement | undefined> => {
@@ -119,10 +127,11 @@ const countersign = async (options: AgreementOptions, row: NegotiationRow): Prom
   const { read, leafKey } = await fetchDraft(options, row, root);
   const fault = draftFault(read.value, row, did);
   if (fault !== undefined) throw refuse(`the provider's draft is about ${fault}`);
-  if (!(await signer.verify(read.jws, 0, row.peer))) throw refuse("the provider's signature does not hold");
+  if (!(await signer.verify(read.jws, { typ, index: 0, did: row.peer })))
+    throw refuse("the provider's signature does not hold");
   const [first] = read.jws.signatures;
   if (first === undefined) throw refuse('the draft is not signed');
-  const own = assembleJws(read.payload, [await signer.sign(row.participant, read.payload)]);
+  const own = assembleJws(read.payload, [await signer.sign(row.participant, { typ, payload: read.payload })]);
   const artifact = { payload: read.jws.payload, signatures: [first, ...own.signatures] };
   return { ...row.data.agreement, digest: agreementDigestOf(nodeCrypto, read.payload), artifact, leafKey };
 };
@@ -137,13 +146,15 @@ const accept = async ({ signer }: AgreementOptions, row: NegotiationRow, value: 
   if (!roles.ok) throw refuse(roles.reason);
   if (canonicalize(artifact.value.jws.signatures[0] as Json) !== canonicalize(kept.artifact.signatures[0] as Json))
     throw refuse('our own signature was changed');
-  if (!(await signer.verify(artifact.value.jws, 1, row.peer))) throw refuse('the signature does not hold');
+  if (!(await signer.verify(artifact.value.jws, { typ, index: 1, did: row.peer })))
+    throw refuse('the signature does not hold');
   return { ...kept, artifact: artifact.value.jws };
 };
 
 export const createAgreements = (options: AgreementOptions): AgreementService => {
   const { transport, extensions } = options;
   return {
+    ends: createEndEvents(options),
     draft: (row) => draft(options, row),
     countersign: (row) => countersign(options, row),
     deliverSignature: async (row) => {

@@ -5,7 +5,8 @@ import type { Json } from '../../contracts/json.ts';
 import type { Assurance } from '../../contracts/ledger/agreement.ts';
 import type { Task, TaskResult } from '../../kernel/sql/outbox.ts';
 import { mustFind, type Outgoing } from '../exchange/commit.ts';
-import { amendProcess, beginProcess, deliverMessage, sendMessage } from '../exchange/send.ts';
+import { type Amendment, amendProcess, beginProcess, deliverMessage, sendMessage } from '../exchange/send.ts';
+import { concluded, voidTask } from './ending.ts';
 import type { NegotiationKind } from './machine.ts';
 import type { Decision, NegotiationData, NegotiationRow } from './ports.ts';
 import { digestOf, type Exchanged, type NegotiationOptions, newData, pidsOf, termination } from './process.ts';
@@ -88,11 +89,13 @@ const messageFor = (row: NegotiationRow, action: Exclude<Action, { readonly do: 
 
 const agree = async (its: Exchanged, options: NegotiationOptions, row: NegotiationRow): Promise<NegotiationRow> => {
   const signed = await options.agreements.draft(row);
+  const signedAt = its.clock.now();
   return sendMessage(its, { ...row, kind: 'agreement' }, (current) => ({
     path: '/negotiations/:pid/agreement',
     body: writeMessage.agreement(pidsOf(current), signed.agreement),
-    data: { ...current.data, agreement: signed, status: 'signed' },
+    data: { ...current.data, agreement: signed, status: 'signed', signedAt },
     names: { agreement: String(signed.agreement['@id']), agreementDigest: signed.digest },
+    tasks: [voidTask(current, signedAt)],
   }));
 };
 
@@ -100,10 +103,14 @@ const agree = async (its: Exchanged, options: NegotiationOptions, row: Negotiati
 const countersign = async (its: Exchanged, options: NegotiationOptions, row: NegotiationRow): Promise<void> => {
   const signed = await options.agreements.countersign(row);
   if (signed === undefined) return;
+  const signedAt = row.data.signedAt ?? its.clock.now();
   await amendProcess(
     its,
     row,
-    (current): NegotiationData => ({ ...current.data, agreement: signed, status: 'signed' }),
+    (current): Amendment<NegotiationData> => ({
+      data: { ...current.data, agreement: signed, status: 'signed', signedAt },
+      tasks: [voidTask(current, signedAt)],
+    }),
   );
   await options.agreements.deliverSignature({ ...row, data: { ...row.data, agreement: signed } });
 };
@@ -123,24 +130,14 @@ const perform = async (
   );
 };
 
-/** After the end: an agreement came into force, or one that was signed will never be. */
-const concluded = async (its: Exchanged, options: NegotiationOptions, row: NegotiationRow): Promise<TaskResult> => {
-  if (row.process.state === 'TERMINATED') {
-    if (row.data.agreement !== null) await options.agreementWatch.ended(row);
-    return 'done';
-  }
-  await amendProcess(its, row, ({ data }): NegotiationData | undefined =>
-    data.status === 'signed' || data.status === 'none' ? { ...data, status: 'in-force' } : undefined,
-  );
-  await options.agreementWatch.inForce(row);
-  return 'done';
-};
-
 /** What the owner's side does after each change, from the outbox: it runs at least once. */
 const work = async (its: Exchanged, options: NegotiationOptions, task: Task): Promise<TaskResult> => {
   const row = await its.store.find(task.participant as ParticipantId, task.subject);
   if (row === undefined || row.process.pending !== null) return 'done';
-  if (its.machine.isFinal(row.process.state)) return concluded(its, options, row);
+  if (its.machine.isFinal(row.process.state)) {
+    await concluded(its, options, row);
+    return 'done';
+  }
   const decision = await options.decisions.next(row);
   if (decision.do === 'wait') return 'done';
   try {

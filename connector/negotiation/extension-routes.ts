@@ -6,9 +6,12 @@ import { generalJws } from '../../contracts/ledger/jws.ts';
 import { readJson } from '../../kernel/http/body.ts';
 import { problemResponse } from '../../kernel/http/problem.ts';
 import { enter, type RouteOptions } from '../exchange/http.ts';
+import type { Caller } from '../exchange/ports.ts';
 import { amendProcess } from '../exchange/send.ts';
 import type { AgreementService } from './agreements.ts';
-import type { NegotiationData, NegotiationRow } from './ports.ts';
+import { signedParts } from './end-events.ts';
+import type { Ending } from './ending.ts';
+import type { NegotiationRow, RegisteredAgreements } from './ports.ts';
 import type { Exchanged } from './process.ts';
 
 /** `<root>/ext/1/agreements/…` (wire §3, dsp §12.2): for the two parties; everybody else gets 404. */
@@ -24,18 +27,23 @@ const answer = (body: Json, status = 200): Response =>
 export interface ExtensionOptions extends RouteOptions {
   readonly its: Exchanged;
   readonly agreements: AgreementService;
+  readonly ending: Pick<Ending, 'onEnd'>;
+  readonly registered: RegisteredAgreements;
 }
 
-/** The caller's process with this agreement. */
-const findFor = async (c: Context, options: ExtensionOptions): Promise<NegotiationRow> => {
+/** The caller, and its process with this agreement. */
+const findFor = async (
+  c: Context,
+  options: ExtensionOptions,
+): Promise<{ readonly row: NegotiationRow; readonly caller: Caller }> => {
   const { participant, caller } = await enter(c, options);
   const row = await options.its.store.findByName(participant, 'agreement', c.req.param('id') ?? '');
   if (row === undefined || row.peer !== caller.did || row.data.agreement === null) throw new AppError('not-found');
-  return row;
+  return { row, caller };
 };
 
 const draft = async (c: Context, options: ExtensionOptions): Promise<Response> => {
-  const { process, data } = await findFor(c, options);
+  const { process, data } = (await findFor(c, options)).row;
   if (process.role !== 'provider' || data.agreement?.artifact == null || data.agreement.leafKey === null)
     throw new AppError('not-found');
   const { artifact, leafKey } = data.agreement;
@@ -44,21 +52,35 @@ const draft = async (c: Context, options: ExtensionOptions): Promise<Response> =
 };
 
 const sign = async (c: Context, options: ExtensionOptions): Promise<Response> => {
-  const row = await findFor(c, options);
+  const { row, caller } = await findFor(c, options);
   if (row.process.role !== 'provider') throw new AppError('not-found');
   const { artifact } = await readJson(c.req.raw, signatureBody);
   const signed = await options.agreements.accept(row, { artifact });
-  await amendProcess(options.its, row, ({ data }): NegotiationData | undefined =>
-    data.agreement?.artifact?.signatures.length === 2 ? undefined : { ...data, agreement: signed },
+  await amendProcess(options.its, row, ({ data }) =>
+    data.agreement?.artifact?.signatures.length === 2
+      ? undefined
+      : { data: { ...data, agreement: signed }, token: caller.token },
   );
   return answer({ agreementDigest: signed.digest });
 };
 
 const show = async (c: Context, options: ExtensionOptions): Promise<Response> => {
-  const { data } = await findFor(c, options);
+  const { participant, data } = (await findFor(c, options)).row;
   if (data.status === 'none' || data.status === 'signed' || data.agreement === null) throw new AppError('not-found');
   const { digest, artifact } = data.agreement;
-  return answer({ status: data.status, agreementDigest: digest, artifact });
+  const found = await options.registered.find(participant, digest);
+  return answer({
+    status: data.status,
+    agreementDigest: digest,
+    artifact,
+    event: data.end?.artifact ?? null,
+    registration: found === undefined ? null : { index: String(found.index), promise: found.promise },
+  });
+};
+
+const end = async (c: Context, options: ExtensionOptions): Promise<Response> => {
+  const { row, caller } = await findFor(c, options);
+  return answer({ ...(await options.ending.onEnd(row, caller, await readJson(c.req.raw, signedParts))) });
 };
 
 export const createAgreementRoutes = (options: ExtensionOptions): Hono => {
@@ -70,6 +92,7 @@ export const createAgreementRoutes = (options: ExtensionOptions): Hono => {
     });
   app.get('/agreements/:id/draft', safely(draft));
   app.post('/agreements/:id/signature', safely(sign));
+  app.post('/agreements/:id/events', safely(end));
   app.get('/agreements/:id', safely(show));
   return app;
 };

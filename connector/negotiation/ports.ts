@@ -20,6 +20,12 @@ export interface NegotiationData {
   readonly price: string;
   readonly agreement: SignedAgreement | null;
   readonly status: 'none' | 'signed' | 'in-force' | 'ended' | 'void';
+  /** When we signed, ms: what is not verified in time becomes void (wire §3). */
+  readonly signedAt: number | null;
+  /** Whether everybody here has heard that it is in force. */
+  readonly announced: boolean;
+  /** How it ended, or became void. */
+  readonly end: AgreementEnd | null;
   readonly ending: { readonly by: 'us' | 'peer'; readonly code: string; readonly reason: Json } | null;
 }
 
@@ -29,8 +35,27 @@ export interface SignedAgreement {
   readonly digest: string;
   /** Null where the peer knows no extensions and we are the consumer. */
   readonly artifact: GeneralJws | null;
-  /** Private JWK of the leaf key, until the agreement is registered. */
-  readonly leafKey: { readonly [key: string]: string } | null;
+  /** Private JWK of the leaf key, until whoever registers the agreement keeps it. */
+  readonly leafKey: PrivateJwk | null;
+}
+
+export type PrivateJwk = { readonly [member: string]: string };
+
+/** The end of an agreement (wire §3, step 4; dsp §12.3). It holds on our side from the moment it is kept. */
+export interface AgreementEnd {
+  readonly event: 'void' | 'end';
+  readonly by: 'us' | 'peer';
+  readonly reason: string;
+  /** ms */
+  readonly effectiveAt: number;
+  /** The agreement-event, with as many signatures as there are; null where we hold no signed agreement. */
+  readonly artifact: GeneralJws | null;
+  /** Until the peer and whoever registers it have it. */
+  readonly leafKey: PrivateJwk | null;
+  /** Whether nothing more has to be said to the peer. */
+  readonly delivered: boolean;
+  /** Whether it was handed over for registration, or there is nothing to hand over. */
+  readonly settled: boolean;
 }
 
 export type NegotiationRow = ProcessRow<NegotiationState, NegotiationKind, NegotiationData>;
@@ -67,17 +92,24 @@ export interface Decisions {
   readonly next: (row: NegotiationRow) => Promise<Decision>;
 }
 
-/** Signs agreements: with the participant's assertion key, and with a leaf key made for one artifact. */
+export type AgreementType = 'stekker-agreement+jws' | 'stekker-agreement-event+jws';
+
+/** Signs agreements and their ends: with the participant's assertion key, and with a leaf key made for one artifact. */
 export interface AgreementSigner {
   /** The protected header and signature of this participant over the payload. */
   readonly sign: (
     participant: ParticipantId,
-    payload: string,
+    text: { readonly typ: AgreementType; readonly payload: string },
   ) => Promise<{ readonly protected: string; readonly signature: Uint8Array }>;
-  readonly makeLeafKey: () => { readonly id: string; readonly privateJwk: { readonly [key: string]: string } };
+  readonly makeLeafKey: () => { readonly id: string; readonly privateJwk: PrivateJwk };
+  /** How an artifact names a leaf key; undefined for what is no private P-256 key. */
+  readonly leafKeyId: (privateJwk: PrivateJwk) => string | undefined;
   readonly randomBytes: (length: number) => Uint8Array;
   /** Whether the signature at this place is by a key that this DID publishes for assertions now. */
-  readonly verify: (artifact: GeneralJws, index: number, did: Did) => Promise<boolean>;
+  readonly verify: (
+    artifact: GeneralJws,
+    signature: { readonly typ: AgreementType; readonly index: number; readonly did: Did },
+  ) => Promise<boolean>;
 }
 
 /** The extension paths of a peer, or undefined when it has none (wire §1): a failed fetch never downgrades. */
@@ -85,8 +117,30 @@ export interface PeerExtensions {
   readonly agreements: (participant: ParticipantId, peer: Did) => Promise<string | undefined>;
 }
 
-/** Hears of agreements that come into force and end; called again after a crash, so it must bear repeats. */
+/**
+ * Hears of agreements that come into force and end; called again after a crash, so it must bear repeats. `inForce` comes
+ * before `ended`, also for an agreement that had ended by then: what is registered later rests on it.
+ */
 export interface AgreementWatch {
   readonly inForce: (row: NegotiationRow) => Promise<void>;
   readonly ended: (row: NegotiationRow) => Promise<void>;
+  /** The event in `row.data.end` has the signatures it will have: it can be registered. */
+  readonly endSigned: (row: NegotiationRow) => Promise<void>;
+}
+
+/** Transfers that run under an agreement: each gets a TransferTerminationMessage (dsp §12.3). Bears repeats. */
+export interface RunningTransfers {
+  readonly end: (
+    participant: ParticipantId,
+    agreementId: string,
+    why: { readonly code: string; readonly reason: readonly string[] },
+  ) => Promise<void>;
+}
+
+/** Where an agreement stands in the broker's log, as promised; undefined before. */
+export interface RegisteredAgreements {
+  readonly find: (
+    participant: ParticipantId,
+    agreementDigest: string,
+  ) => Promise<{ readonly index: number; readonly promise: GeneralJws } | undefined>;
 }

@@ -14,6 +14,7 @@ import type {
   NegotiationRow,
   NegotiationStore,
   OfferBook,
+  RunningTransfers,
 } from './ports.ts';
 import { showNegotiation, writeMessage } from './rules.ts';
 
@@ -28,6 +29,7 @@ export interface NegotiationOptions
   readonly decisions: Decisions;
   readonly agreements: AgreementService;
   readonly agreementWatch: AgreementWatch;
+  readonly runningTransfers: RunningTransfers;
   /** Our own DID and `<base>` for a participant. */
   readonly self: (participant: ParticipantId) => { readonly did: Did; readonly base: string };
   /** @throws AppError when we may not call this address. */
@@ -78,5 +80,8 @@ export const newData = (
   price: terms.price,
   agreement: null,
   status: 'none',
+  signedAt: null,
+  announced: false,
+  end: null,
   ending: null,
 });

@@ -14,6 +14,9 @@ const data: NegotiationData = {
   price: '',
   agreement: null,
   status: 'none',
+  signedAt: null,
+  announced: false,
+  end: null,
   ending: null,
 };
 const agreement: MessageAgreement = {

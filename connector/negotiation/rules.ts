@@ -1,8 +1,10 @@
 import { dspaceContext, type MessageAgreement, type MessageOffer } from '../../contracts/dsp/common.ts';
 import type { NegotiationState } from '../../contracts/dsp/negotiation.ts';
+import type { Role } from '../../contracts/dsp/process.ts';
 import { canonicalize, type Json } from '../../contracts/json.ts';
-import { parsePeerTime } from '../../contracts/time.ts';
-import type { NegotiationData } from './ports.ts';
+import type { AgreementEvent } from '../../contracts/ledger/agreement.ts';
+import { parsePeerTime, parseTime } from '../../contracts/time.ts';
+import type { AgreementEnd, NegotiationData } from './ports.ts';
 
 /** Rules of negotiation beyond the states (dsp §5.4), and the messages we write. */
 
@@ -43,6 +45,36 @@ export const agreementFault = (
 /** Why an offer of the peer cannot belong to this negotiation. */
 export const offerFault = (offer: MessageOffer, data: NegotiationData): string | undefined =>
   offer.target === data.dataset ? undefined : 'the offer is for another dataset';
+
+/** What is signed and not verified for so long becomes void (wire §3). */
+export const voidAfterMs = 900_000;
+
+/** So long the other side has to countersign an end before it is registered with one signature. */
+export const endAloneAfterMs = 60_000;
+
+/** Clocks may differ by so much. */
+const maxAheadMs = 60_000;
+
+/** Why an end that the peer decided cannot be ours too. It takes nothing away that was used, so it may lie in the past. */
+export const endFault = (
+  event: AgreementEvent,
+  expected: { readonly digest: string; readonly now: number },
+): string | undefined => {
+  if (event.event !== 'end') return 'only an end is countersigned';
+  if (event.agreementDigest !== expected.digest) return 'it is about another agreement';
+  return Number(parseTime(event.effectiveAt)) > expected.now + maxAheadMs ? 'it lies in the future' : undefined;
+};
+
+/**
+ * Whether the end we hold stands when the peer brings another: one that both signed does, and of two that cross the
+ * provider's does, so that both sides keep the same.
+ */
+export const standsAgainstOther = (role: Role, end: AgreementEnd): boolean =>
+  end.artifact !== null && (end.artifact.signatures.length === 2 || role === 'provider');
+
+/** The leaf key goes when both the peer and whoever registers the end have it. */
+export const withoutSpentKey = (end: AgreementEnd): AgreementEnd =>
+  end.delivered && end.settled ? { ...end, leafKey: null } : end;
 
 const frame = (type: string): JsonObject => ({ '@context': [dspaceContext], '@type': type });
 

@@ -1,10 +1,12 @@
 import { createDeciding, type Deciding } from './deciding.ts';
+import { createEnding, type Ending } from './ending.ts';
 import { isFinal, maySend, transition } from './machine.ts';
 import { type Exchanged, type NegotiationOptions, readState, show, termination } from './process.ts';
 import { createReceiving, type Receiving } from './receiving.ts';
 
 /** Contract negotiation in both roles (dsp §5): messages that arrive, and decisions that are sent. */
-export interface NegotiationService extends Receiving, Deciding {
+export interface NegotiationService extends Receiving, Deciding, Omit<Ending, 'handlers'> {
+  readonly handlers: Deciding['handlers'] & Ending['handlers'];
   /** For the extension's routes. */
   readonly exchange: Exchanged;
 }
@@ -20,5 +22,13 @@ export const createNegotiations = (options: NegotiationOptions): NegotiationServ
     readState,
     terminationFor: (row, code) => termination(row, code, [lost]),
   };
-  return { ...createReceiving(its, options), ...createDeciding(its, options), exchange: its };
+  const deciding = createDeciding(its, options);
+  const ending = createEnding(its, options);
+  return {
+    ...createReceiving(its, options),
+    ...deciding,
+    ...ending,
+    handlers: { ...deciding.handlers, ...ending.handlers },
+    exchange: its,
+  };
 };

@@ -7,19 +7,26 @@ import {
 import type { PeerTransport } from '../../connector/exchange/ports.ts';
 import { createAgreements } from '../../connector/negotiation/agreements.ts';
 import { createAgreementRoutes } from '../../connector/negotiation/extension-routes.ts';
-import type { AgreementSigner, Decision, NegotiationRow, PublishedOffer } from '../../connector/negotiation/ports.ts';
+import type {
+  AgreementSigner,
+  AgreementWatch,
+  Decision,
+  NegotiationRow,
+  NegotiationStore,
+  PublishedOffer,
+  RegisteredAgreements,
+} from '../../connector/negotiation/ports.ts';
 import { createNegotiationRoutes } from '../../connector/negotiation/routes.ts';
 import { createNegotiations, type NegotiationService } from '../../connector/negotiation/service.ts';
 import type { TransferAgreement, TransferDecision, TransferRow } from '../../connector/transfer/ports.ts';
 import { createTransferRoutes } from '../../connector/transfer/routes.ts';
 import { createTransfers, type TransferService } from '../../connector/transfer/service.ts';
-import { toBase64Url } from '../../contracts/bytes.ts';
 import { buildDataAddress } from '../../contracts/dsp/transfer.ts';
 import { AppError } from '../../contracts/errors.ts';
 import type { Did, ParticipantId } from '../../contracts/ids.ts';
 import type { Json } from '../../contracts/json.ts';
-import { leafKeyId } from '../../contracts/ledger/entry.ts';
 import { encodeProtected, readJws, signingInput, verifySignature } from '../../contracts/ledger/jws.ts';
+import { leafKeyIdOf, makeLeafKey } from '../../kernel/assertions.ts';
 import { type Clock, systemClock } from '../../kernel/clock.ts';
 import { nodeCrypto } from '../../kernel/crypto.ts';
 import { type Logger, silentLogger } from '../../kernel/log.ts';
@@ -27,7 +34,7 @@ import { createIds, systemRandom } from '../../kernel/random.ts';
 import { migrate } from '../../kernel/sql/migrate.ts';
 import { outboxMigrations, startOutbox } from '../../kernel/sql/outbox.ts';
 import { openSqlite } from '../../kernel/sql/sqlite.ts';
-import { ed25519FromByte, p256FromByte, signEd25519, type TestKey } from './keys.ts';
+import { ed25519FromByte, signEd25519, type TestKey } from './keys.ts';
 
 /** Two connectors that speak the protocol with each other, each with its own database, without a network between them. */
 
@@ -45,6 +52,9 @@ export interface Party extends AsyncDisposable {
   readonly opened: string[];
   readonly closed: string[];
   readonly inForce: string[];
+  readonly ended: string[];
+  /** The events that could be registered, each time they were handed out. */
+  readonly endSigned: NegotiationRow[];
   /** Stops the worker where it is; `restart` goes on from the database. */
   readonly crash: () => Promise<void>;
   readonly restart: () => void;
@@ -57,6 +67,11 @@ export interface PartyOptions {
   readonly decide?: (row: NegotiationRow) => Decision;
   readonly decideTransfer?: (row: TransferRow) => TransferDecision;
   readonly fate?: () => Fate;
+  /** What else hears of agreements; what it throws is a crash of it. */
+  readonly hear?: Partial<AgreementWatch>;
+  readonly registered?: RegisteredAgreements;
+  /** Where the program dies: before or after the save with this number, counted from 1. */
+  readonly dieAt?: (save: number) => 'before' | 'after' | undefined;
   readonly clock?: Clock;
   readonly log?: Logger;
   readonly fullSync?: boolean;
@@ -79,17 +94,15 @@ const ordinaryTransfer = (row: TransferRow): TransferDecision =>
   row.process.role === 'provider' && row.process.state === 'REQUESTED' ? { do: 'start' } : { do: 'wait' };
 
 const signerFor = (did: Did, key: TestKey, keys: ReadonlyMap<Did, TestKey>): AgreementSigner => ({
-  sign: async (_participant, payload) => {
-    const header = encodeProtected(`${did}#s`, 'stekker-agreement+jws');
+  sign: async (_participant, { typ, payload }) => {
+    const header = encodeProtected(`${did}#s`, typ);
     return { protected: header, signature: signEd25519(key, signingInput(header, payload)) };
   },
-  makeLeafKey: () => ({
-    id: leafKeyId(nodeCrypto, p256FromByte(5).spki),
-    privateJwk: { kty: 'EC', crv: 'P-256', d: toBase64Url(new Uint8Array(32).fill(5)) },
-  }),
+  makeLeafKey,
+  leafKeyId: leafKeyIdOf,
   randomBytes: (length) => systemRandom.bytes(length),
-  verify: async (artifact, index, by) => {
-    const read = readJws(artifact, 'stekker-agreement+jws');
+  verify: async (artifact, { typ, index, did: by }) => {
+    const read = readJws(artifact, typ);
     const spki = keys.get(by)?.spki;
     const signature = read.ok ? read.value.signatures[index] : undefined;
     return spki !== undefined && signature?.kid === `${by}#s` && verifySignature(nodeCrypto, signature, spki);
@@ -142,6 +155,22 @@ const transportOver = (network: Network, did: Did, fate: () => Fate): PeerTransp
   };
 };
 
+/** A store whose program dies around a save: what was under way ends there, what is durable stays. */
+const mortal = (store: NegotiationStore, dieAt: PartyOptions['dieAt'] = () => undefined): NegotiationStore => {
+  let saves = 0;
+  return {
+    ...store,
+    save: async (change) => {
+      saves += 1;
+      const when = dieAt(saves);
+      if (when === 'before') throw new Error('the program died before a save');
+      const result = await store.save(change);
+      if (when === 'after') throw new Error('the program died after a save');
+      return result;
+    },
+  };
+};
+
 export const startParty = async (network: Network, options: PartyOptions): Promise<Party> => {
   const origin = `https://${options.name}.example`;
   const did = `did:web:${options.name}.example` as Did;
@@ -169,6 +198,8 @@ export const startParty = async (network: Network, options: PartyOptions): Promi
   const opened: string[] = [];
   const closed: string[] = [];
   const inForce: string[] = [];
+  const ended: string[] = [];
+  const endSigned: NegotiationRow[] = [];
   let wake: () => void = () => undefined;
   const shared = {
     transport,
@@ -182,14 +213,28 @@ export const startParty = async (network: Network, options: PartyOptions): Promi
   };
   const negotiations = createNegotiations({
     ...shared,
-    store: createSqlProcessStore(db, 'negotiations'),
+    store: mortal(createSqlProcessStore(db, 'negotiations'), options.dieAt),
     agreements,
     offers: {
       find: async (_participant, _caller, dataset, id) =>
         options.offers?.find((offer) => offer.dataset === dataset && offer.id === id),
     },
     decisions: { next: async (row) => (options.decide ?? ordinary)(row) },
-    agreementWatch: { inForce: async (row) => void inForce.push(row.pid), ended: async () => undefined },
+    agreementWatch: {
+      inForce: async (row) => {
+        inForce.push(row.pid);
+        await options.hear?.inForce?.(row);
+      },
+      ended: async (row) => {
+        ended.push(row.pid);
+        await options.hear?.ended?.(row);
+      },
+      endSigned: async (row) => {
+        endSigned.push(row);
+        await options.hear?.endSigned?.(row);
+      },
+    },
+    runningTransfers: { end: (participant, agreementId, why) => transfers.endUnder(participant, agreementId, why) },
   });
   const findAgreement = async (participant: ParticipantId, id: string): Promise<TransferAgreement | undefined> => {
     const row = await negotiations.exchange.store.findByName(participant, 'agreement', id);
@@ -229,7 +274,16 @@ export const startParty = async (network: Network, options: PartyOptions): Promi
   const app = new Hono();
   app.route('/dsp/2025-1', createNegotiationRoutes(negotiations, routes));
   app.route('/dsp/2025-1', createTransferRoutes(transfers, routes));
-  app.route('/ext/1', createAgreementRoutes({ ...routes, its: negotiations.exchange, agreements }));
+  app.route(
+    '/ext/1',
+    createAgreementRoutes({
+      ...routes,
+      its: negotiations.exchange,
+      agreements,
+      ending: negotiations,
+      registered: options.registered ?? { find: async () => undefined },
+    }),
+  );
   network.parties.set(origin, app);
   const start = () =>
     startOutbox({
@@ -251,6 +305,8 @@ export const startParty = async (network: Network, options: PartyOptions): Promi
     opened,
     closed,
     inForce,
+    ended,
+    endSigned,
     crash: async () => worker[Symbol.asyncDispose](),
     restart: () => {
       worker = start();
