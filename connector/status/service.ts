@@ -103,9 +103,8 @@ const createSilence = (clock: Clock, heardAt: number | undefined) => {
     },
     /** A word that lags behind the quickest of its connection is as old as it lags: somebody may hold the line back. */
     hear: (wordAt: number): void => {
-      const now = total();
-      least = Math.min(least, now - wordAt);
-      heard = Math.max(heard, now - (now - wordAt - least));
+      least = Math.min(least, total() - wordAt);
+      heard = Math.max(heard, wordAt + least);
     },
   };
 };

@@ -70,7 +70,7 @@ const readStream = async function* (
   });
   const type = String(headers['content-type'] ?? '');
   if (statusCode !== 200 || !/^text\/event-stream\b/i.test(type)) {
-    body.destroy();
+    await body.dump();
     throw new AppError(codes[statusCode] ?? 'fetch-failed', { detail: `${url} answered ${statusCode}` });
   }
   const decoder = new TextDecoder('utf-8', { fatal: true });
