@@ -110,6 +110,17 @@ const readLog = (log: Rlp | undefined): AnchoredEvent | undefined => {
   return { contract: hex(address), topics: topics.filter(isBytes).map(hex), data };
 };
 
+/** The four topics of the event that anchors a checkpoint: what a node is asked for, and what a proof must show. */
+export const anchoredTopics = (
+  tools: Pick<Crypto, 'sha256'>,
+  { origin, size, root }: Checkpoint,
+): readonly [event: string, logId: string, size: string, root: string] => [
+  anchoredTopic,
+  hex(logIdOf(tools, origin)),
+  `0x${size.toString(16).padStart(64, '0')}`,
+  hex(root),
+];
+
 const checkEvent = (
   tools: AnchorTools,
   event: AnchoredEvent,
@@ -117,11 +128,11 @@ const checkEvent = (
   checkpoint: Checkpoint,
 ): string | undefined => {
   if (event.contract !== anchor.contract) return 'the event is of another contract';
-  const size = `0x${checkpoint.size.toString(16).padStart(64, '0')}`;
-  const [topic, logId, topicSize, root, ...more] = event.topics;
-  if (topic !== anchoredTopic || more.length > 0 || event.data.length !== 32) return 'the event is not an anchor';
-  if (logId !== hex(logIdOf(tools, checkpoint.origin))) return 'the event is about another log';
-  return topicSize === size && root === hex(checkpoint.root)
+  const [wantedTopic, wantedLog, wantedSize, wantedRoot] = anchoredTopics(tools, checkpoint);
+  const [topic, logId, size, root, ...more] = event.topics;
+  if (topic !== wantedTopic || more.length > 0 || event.data.length !== 32) return 'the event is not an anchor';
+  if (logId !== wantedLog) return 'the event is about another log';
+  return size === wantedSize && root === wantedRoot
     ? undefined
     : 'the event has another size or root than the checkpoint';
 };

@@ -1,3 +1,5 @@
+import { concat } from '../bytes.ts';
+
 /** Recursive Length Prefix, strictly: the one encoding of a value and no other. */
 
 export type Rlp = Uint8Array | readonly Rlp[];
@@ -64,3 +66,21 @@ export const decodeRlp = (bytes: Uint8Array): Rlp | undefined => {
 
 export const isBytes = (item: Rlp | undefined): item is Uint8Array => item instanceof Uint8Array;
 export const isList = (item: Rlp | undefined): item is readonly Rlp[] => Array.isArray(item);
+
+const lengthBytes = (length: number): Uint8Array => {
+  const digits: number[] = [];
+  for (let rest = length; rest > 0; rest = Math.floor(rest / 256)) digits.unshift(rest % 256);
+  return Uint8Array.from(digits);
+};
+
+const prefixed = (short: number, body: Uint8Array): Uint8Array => {
+  if (body.length <= 55) return concat(Uint8Array.of(short + body.length), body);
+  const length = lengthBytes(body.length);
+  return concat(Uint8Array.of(short + 55 + length.length), length, body);
+};
+
+/** The one encoding of a value. */
+export const encodeRlp = (item: Rlp): Uint8Array => {
+  if (isList(item)) return prefixed(0xc0, concat(...item.map(encodeRlp)));
+  return item.length === 1 && (item[0] ?? 0) < 0x80 ? item : prefixed(0x80, item);
+};

@@ -1,0 +1,26 @@
+import { existsSync, readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { resolve } from 'node:path';
+
+/** The Solidity compiler of npm, which needs no program on the machine. */
+interface Solc {
+  readonly version: () => string;
+  readonly compile: (
+    input: string,
+    callbacks: { readonly import: (path: string) => { contents: string } | { error: string } },
+  ) => string;
+}
+
+const solc: Solc = createRequire(import.meta.url)('solc');
+
+/** As the compiler's own program prints it, without what only its port to JavaScript has. */
+export const solcVersion = (): string => solc.version().replace(/\.Emscripten.*$/, '');
+
+/** Answers one standard JSON input; sources that it does not hold are looked for below `roots`, in order. */
+export const compileStandard = (input: string, roots: readonly string[]): string =>
+  solc.compile(input, {
+    import: (path) => {
+      const found = roots.map((root) => resolve(root, path)).find((file) => existsSync(file));
+      return found === undefined ? { error: `${path} is not there` } : { contents: readFileSync(found, 'utf8') };
+    },
+  });
