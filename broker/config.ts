@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { AppError } from '../contracts/errors.ts';
 import { booleanText, integerText, originText, readSettings, setting, type ValuesOf } from '../kernel/settings.ts';
 
 /** Every setting of the broker; docs/configuration.md is generated from this table. */
@@ -80,8 +81,15 @@ export const brokerSettings = {
   ),
   STEKKER_ANCHOR_RPC: setting(
     z.url({ protocol: /^https?$/, error: 'is no URL of a node' }).optional(),
-    'JSON-RPC address of a node of the chain; without it nothing is anchored.',
+    'JSON-RPC address of a node of the chain; without it nothing is anchored. It may hold the key of an account there.',
     'https://node.example',
+    { secret: true },
+  ),
+  STEKKER_ANCHOR_SECOND_RPC: setting(
+    z.url({ protocol: /^https?$/, error: 'is no URL of a node' }).optional(),
+    'JSON-RPC address of a node of somebody else, which must agree before an anchor counts as final.',
+    'https://other-node.example',
+    { secret: true },
   ),
   STEKKER_ANCHOR_CHAIN_ID: setting(
     integerText(1, Number.MAX_SAFE_INTEGER).prefault('31337'),
@@ -92,6 +100,7 @@ export const brokerSettings = {
     z
       .string()
       .regex(/^0x[0-9a-fA-F]{40}$/, 'is no address')
+      .toLowerCase()
       .optional(),
     'Address of the anchor contract.',
     '0x5FbDB2315678afecb367f032d93F642f64180aa3',
@@ -109,6 +118,11 @@ export const brokerSettings = {
     integerText(1, 86_400).prefault('3600'),
     'A checkpoint is anchored at most this often.',
     '3600',
+  ),
+  STEKKER_ANCHOR_MAX_FEE_GWEI: setting(
+    integerText(1, 1_000_000).prefault('50'),
+    'Most that is paid for a unit of gas, in gwei; above it anchors wait.',
+    '50',
   ),
   STEKKER_HARVEST_SECONDS: setting(
     integerText(1, 86_400).prefault('300'),
@@ -130,3 +144,29 @@ export type BrokerConfig = ValuesOf<typeof brokerSettings>;
  * @throws AppError `config-invalid` naming every wrong key.
  */
 export const readBrokerConfig = (env: NodeJS.ProcessEnv): BrokerConfig => readSettings(brokerSettings, env, 'STEKKER_');
+
+/** Where this broker anchors. */
+export interface AnchorSettings {
+  readonly rpc: string;
+  readonly secondRpc: string | undefined;
+  readonly chainId: string;
+  readonly contract: string;
+  readonly key: string;
+}
+
+/**
+ * The settings of anchoring, or undefined when no node is given.
+ *
+ * @throws AppError `config-invalid` when a node is given and contract or key are not.
+ */
+export const anchorSettings = (config: BrokerConfig): AnchorSettings | undefined => {
+  const { STEKKER_ANCHOR_RPC: rpc, STEKKER_ANCHOR_CONTRACT: contract, STEKKER_ANCHOR_KEY: key } = config;
+  if (rpc === undefined) return undefined;
+  if (contract === undefined || key === undefined) {
+    const missing = contract === undefined ? 'STEKKER_ANCHOR_CONTRACT' : 'STEKKER_ANCHOR_KEY';
+    const message = 'is missing, and STEKKER_ANCHOR_RPC is given';
+    throw new AppError('config-invalid', { detail: `${missing} ${message}`, faults: [{ path: missing, message }] });
+  }
+  const secondRpc = config.STEKKER_ANCHOR_SECOND_RPC;
+  return { rpc, secondRpc, chainId: String(config.STEKKER_ANCHOR_CHAIN_ID), contract, key };
+};

@@ -16,7 +16,10 @@ import { buildTrie, receiptKey } from './trie.ts';
 const quantity = z.string().regex(/^0x(0|[1-9a-f][0-9a-f]{0,63})$/, 'is no quantity');
 const data = z.string().regex(/^0x([0-9a-f]{2})*$/, 'is no lower-case hex');
 const hash = z.string().regex(/^0x[0-9a-f]{64}$/, 'is no hash');
-export const address = z.string().regex(/^0x[0-9a-f]{40}$/, 'is no lower-case address');
+const address = z
+  .string()
+  .regex(/^0x[0-9a-fA-F]{40}$/, 'is no address')
+  .toLowerCase();
 
 /** A block as a node gives it; what is not in its header is left out. */
 export const chainBlock = z.object({

@@ -59,6 +59,10 @@ export const inclusionFromTiles = (
     compute: (subtree) => inclusionPath(subtree, place.index, place.size),
   });
 
+/** The root of the tree at a size, as the tiles have it. */
+export const rootFromTiles = (crypto: Sha256, size: number, fetch: FetchLogFile): Promise<Checked<Uint8Array>> =>
+  computeFromTiles(crypto, size, { fetch, compute: (subtree) => subtree(0, size) });
+
 /** The proof that the tree of `to` extends that of `from`; the caller checks it against both roots. */
 export const consistencyFromTiles = (
   crypto: Sha256,
