@@ -15,6 +15,8 @@ export const leewayMs = 30_000;
 const tokenLifetimeSeconds = 60;
 const maxLifetimeSeconds = 300;
 const accessLifetimeSeconds = 300;
+const accessReuseMs = 240_000;
+const maxAccessTokens = 10_000;
 const accessType = 'stekker-dcp-access+jwt';
 
 /** A token that counts once: kept until `expiresAt`, ms. */
@@ -163,6 +165,11 @@ export interface TokenRequest {
 
 /** The secure token service of a participant (dcp §3), as a function. */
 export interface TokenService {
+  /**
+   * An access token to our credential service for this audience and these scopes, as far as the consent rules allow: the
+   * same one for about four of its five minutes, so that what a verifier checked under it stays checked.
+   */
+  readonly accessTokenFor: (audience: Did, scopes: readonly string[]) => string;
   /** The `Authorization` header value for one request. */
   readonly tokenFor: (request: TokenRequest) => string;
   /** What an access token of ours allows this verifier; undefined when it is not ours, expired, or for somebody else. */
@@ -186,22 +193,33 @@ const accessClaims = z.looseObject({
 
 /** Builds the token service. Access tokens are signed with a key of their own and bound to audience, scopes and expiry. */
 export const createTokenService = ({ keys, clock, random, consent }: TokenServiceOptions): TokenService => {
-  const accessToken = (audience: Did, asked: readonly string[]): string => {
-    const scopes = consent === undefined ? asked : consent(audience, asked).filter((scope) => asked.includes(scope));
+  const made = new Map<string, { readonly token: string; readonly at: number }>();
+
+  const makeAccessToken = (audience: Did, scope: string): string => {
     const iat = Math.floor(clock.now() / 1_000);
-    return signJwt(keys.accessToken, accessType, {
-      iss: keys.did,
-      aud: audience,
-      scope: scopes.join(' '),
-      iat,
-      exp: iat + accessLifetimeSeconds,
-      jti: uuidV7(clock.now(), random),
-    });
+    const exp = iat + accessLifetimeSeconds;
+    const jti = uuidV7(clock.now(), random);
+    return signJwt(keys.accessToken, accessType, { iss: keys.did, aud: audience, scope, iat, exp, jti });
   };
+
+  const accessTokenFor = (audience: Did, asked: readonly string[]): string => {
+    const scopes = consent === undefined ? asked : consent(audience, asked).filter((scope) => asked.includes(scope));
+    const scope = [...new Set(scopes)].sort().join(' ');
+    const key = `${audience} ${scope}`;
+    const now = clock.now();
+    const known = made.get(key);
+    if (known !== undefined && now >= known.at && now - known.at < accessReuseMs) return known.token;
+    if (made.size >= maxAccessTokens) made.clear();
+    const token = makeAccessToken(audience, scope);
+    made.set(key, { token, at: now });
+    return token;
+  };
+
   return {
+    accessTokenFor,
     tokenFor: ({ audience, scopes, token, jkt }) => {
       const iat = Math.floor(clock.now() / 1_000);
-      const sent = token ?? (scopes === undefined ? undefined : accessToken(audience, scopes));
+      const sent = token ?? (scopes === undefined ? undefined : accessTokenFor(audience, scopes));
       const claims = {
         iss: keys.did,
         sub: keys.did,

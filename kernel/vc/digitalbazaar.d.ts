@@ -3,7 +3,6 @@
 declare module '@digitalbazaar/vc' {
   export const issue: (options: object) => Promise<object>;
   export const verifyCredential: (options: object) => Promise<{ readonly verified: boolean; readonly error?: unknown }>;
-  export const verify: (options: object) => Promise<{ readonly verified: boolean; readonly error?: unknown }>;
 }
 
 declare module '@digitalbazaar/data-integrity' {

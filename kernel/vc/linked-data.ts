@@ -26,7 +26,6 @@ interface Outcome {
 export interface LinkedData {
   readonly issue: (options: object) => Promise<object>;
   readonly verifyCredential: (options: object) => Promise<Outcome>;
-  readonly verifyPresentation: (options: object) => Promise<Outcome>;
   readonly DataIntegrityProof: new (options: object) => object;
   readonly cryptosuite: object;
   /** Serves the pinned contexts, then what `more` knows; everything else is refused. */
@@ -68,7 +67,6 @@ const load = async (): Promise<LinkedData> => {
   return {
     issue: vc.issue,
     verifyCredential: vc.verifyCredential,
-    verifyPresentation: vc.verify,
     DataIntegrityProof: integrity.DataIntegrityProof,
     cryptosuite: suite.cryptosuite,
     loader: (more) => (url) => {

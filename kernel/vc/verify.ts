@@ -6,8 +6,9 @@ import { type Json, parseJson } from '../../contracts/json.ts';
 import { bad, type Checked, check, good, isEd25519Spki } from '../../contracts/ledger/forms.ts';
 import { formatTime, parsePeerTime } from '../../contracts/time.ts';
 import {
+  accreditationCredential,
   type Credential,
-  credential,
+  membershipCredential,
   type StatusListCredential,
   statusListCredential,
 } from '../../contracts/vc/credential.ts';
@@ -52,8 +53,26 @@ const excessOf = (value: Json, depth = 1): string | undefined => {
 const isOwnWord = ({ issuer, credentialSubject }: Credential): boolean =>
   issuer === ('memberOf' in credentialSubject ? credentialSubject.memberOf : credentialSubject.accreditor);
 
+const typed = z.looseObject({ type: z.tuple([z.literal('VerifiableCredential'), z.string().max(100)]) });
+
+/** By its own type, so that a refusal names what is wrong. */
+const schemaFor = (type: string): z.ZodType<Credential> | undefined => {
+  switch (type) {
+    case 'MembershipCredential':
+      return membershipCredential;
+    case 'ApplicationAccreditationCredential':
+      return accreditationCredential;
+    default:
+      return undefined;
+  }
+};
+
 const checkCredential = (value: unknown): Checked<Credential> => {
-  const read = check(credential, value);
+  const type = check(typed, value);
+  if (!type.ok) return type;
+  const schema = schemaFor(type.value.type[1]);
+  if (schema === undefined) return bad('is of a type that is not known here');
+  const read = check(schema, value);
   return read.ok && !isOwnWord(read.value) ? bad('speaks in the name of another than its issuer') : read;
 };
 
