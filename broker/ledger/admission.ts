@@ -214,9 +214,9 @@ export const publicCandidate = async (
   };
 };
 
-/** The hash under which a join code is stored. */
-export const joinCodeHash = (crypto: Pick<Crypto, 'sha256'>, code: string): string =>
-  toBase64Url(crypto.sha256(utf8(`stekker/join-code/v1\n${code}`)));
+/** The hash under which a join code is stored. It covers the DID that was invited: in another's hand the code is unknown. */
+export const joinCodeHash = (crypto: Pick<Crypto, 'sha256'>, did: string, code: string): string =>
+  toBase64Url(crypto.sha256(utf8(`stekker/join-code/v1\n${did}\n${code}`)));
 
 /**
  * A key event of a participant. The first one must carry the document that the DID serves at this moment: whoever joins
@@ -238,7 +238,7 @@ const admitKeyEvent = async (
   const accepted = tools.keyBook.accepts(artifact, now - 1);
   const same = tools.keyBook.historyOf(value.did).events[Number(value.seq) - 1];
   if (!accepted.ok && same === undefined) return refuse(accepted.reason);
-  const joinCode = body.joinCode === undefined ? null : joinCodeHash(tools.crypto, body.joinCode);
+  const joinCode = body.joinCode === undefined ? null : joinCodeHash(tools.crypto, value.did, body.joinCode);
   return await publicCandidate(tools, jwsText(body.artifact), artifact, joinCode);
 };
 

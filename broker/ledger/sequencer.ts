@@ -5,7 +5,7 @@ import type { Logger } from '../../kernel/log.ts';
 import type { Candidate } from './admission.ts';
 import { type Judged, judgeBatch, wantedOf } from './batch.ts';
 import type { KeyBook } from './key-book.pure.ts';
-import type { EntryRow, LogHead, LogStore, NewEntry, Origin } from './ports.ts';
+import type { EntryRow, LogHead, LogStore, NewEntry, Origin, SubjectRow } from './ports.ts';
 import { viewOf } from './rules.ts';
 
 /** Steps 2 and 3 of the sequencer (ledger §12): one batch after the other gets its indexes in one durable commit. */
@@ -38,6 +38,8 @@ export interface SequencerTools {
   readonly limits: SequencerLimits;
   /** Hears of each new head, once it is durable. */
   readonly onCommit: (head: LogHead) => void;
+  /** Hears of each entry after that. */
+  readonly onEntry: (subject: SubjectRow) => void;
 }
 
 interface Waiting {
@@ -67,6 +69,10 @@ export class Sequencer {
 
   get head(): LogHead {
     return this.#head;
+  }
+
+  get isWorking(): boolean {
+    return this.#stopped === undefined;
   }
 
   /**
@@ -153,7 +159,7 @@ export class Sequencer {
   }
 
   async #commit(entries: readonly NewEntry[], next: LogHead): Promise<void> {
-    const { origin, store, keyBook, onCommit } = this.#tools;
+    const { origin, store, keyBook, onCommit, onEntry } = this.#tools;
     const result = await store
       .commit(origin, { from: this.#head.size, head: next, entries })
       .catch((cause: unknown) => this.#whatHappened(next, cause));
@@ -161,6 +167,7 @@ export class Sequencer {
     this.#head = next;
     for (const { subject } of entries) if (subject.kind === 'public') keyBook.add(subject.row);
     onCommit(next);
+    for (const { subject } of entries) onEntry(subject);
   }
 
   /** After an error nobody knows what the commit did: the rows say. Nothing done: the error is the submitters'. */

@@ -365,7 +365,7 @@ describe('a party that signs two statements for one number', () => {
 describe('keys in the log', () => {
   test('somebody joins with a one-time code, the document that the DID serves, and a key that signs', async () => {
     const { ledger } = await joined({ changes: {} });
-    const code = await ledger.issueJoinCode(60_000);
+    const code = await ledger.issueJoinCode(stranger.did, 60_000);
     const send = (body: unknown, caller = stranger.did) => reasonOf(ledger.register(body, caller));
     expect(await send(keyEventBody({ of: stranger }).body)).toContain('forbidden');
     expect(await send(keyEventBody({ of: stranger, joinCode: 'guess' }).body)).toContain('forbidden');
@@ -395,12 +395,13 @@ describe('keys in the log', () => {
     const clock = { ...shiftedClock(logStart), jump: 0 };
     const bench = logBench({ changes: { clock: { sleep: clock.sleep, now: () => clock.now() + clock.jump } } });
     const ledger = await bench.start();
-    const joinCode = await ledger.issueJoinCode(60_000);
+    const joinCode = await ledger.issueJoinCode(provider.did, 60_000);
+    const byOther = keyEventBody({ of: consumer, joinCode }).body;
+    expect(await reasonOf(ledger.register(byOther, consumer.did))).toContain('not one that may be used');
     await ledger.register(keyEventBody({ of: provider, joinCode }).body, provider.did);
-    expect(await reasonOf(ledger.register(keyEventBody({ of: consumer, joinCode }).body, consumer.did))).toContain(
-      'not one that may be used',
-    );
-    const late = await ledger.issueJoinCode(60_000);
+    expect(await reasonOf(ledger.register(byOther, consumer.did))).toContain('not one that may be used');
+    expect([ledger.hasJoined(provider.did), ledger.hasJoined(consumer.did)]).toEqual([true, false]);
+    const late = await ledger.issueJoinCode(consumer.did, 60_000);
     clock.jump = 61_000;
     expect(
       await reasonOf(ledger.register(keyEventBody({ of: consumer, joinCode: late }).body, consumer.did)),
@@ -408,10 +409,23 @@ describe('keys in the log', () => {
     await ledger.close();
   });
 
+  test('whoever asks hears of each entry, in order, once it is durable', async () => {
+    const heard: string[] = [];
+    const bench = logBench({
+      changes: { onEntry: ({ kind, row }) => void heard.push(`${row.index} ${kind}`) },
+    });
+    const ledger = await bench.start();
+    await joinAll(ledger);
+    await ledger.register(agreementBody().body, provider.did);
+    expect(heard).toEqual(['0 public', '1 public', '2 public', '3 agreement']);
+    expect(ledger.isWorking).toBe(true);
+    await ledger.close();
+  });
+
   test('a small-order key is refused by name', async () => {
     const { ledger } = await joined();
     const spki = Buffer.concat([Buffer.from('302a300506032b6570032100', 'hex'), Buffer.from([1]), Buffer.alloc(31)]);
-    const joinCode = await ledger.issueJoinCode(60_000);
+    const joinCode = await ledger.issueJoinCode(stranger.did, 60_000);
     const keysWith = [{ kid: stranger.kid, use: ['assertionMethod' as const], spki: toBase64(spki) }];
     const made = keyEventBody({ of: stranger, joinCode, changes: { keys: keysWith } });
     expect(await reasonOf(ledger.register(made.body, stranger.did))).toContain('safe Ed25519 key');

@@ -40,6 +40,7 @@ import type {
   Origin,
   Registered,
   SignedStore,
+  SubjectRow,
   WitnessRound,
 } from './ports.ts';
 import { Publisher } from './publisher.ts';
@@ -74,6 +75,8 @@ export interface LedgerOptions {
   readonly limits?: Partial<SequencerLimits>;
   /** A checkpoint is published at most this often, ms. */
   readonly checkpointMs?: number;
+  /** Hears of each entry, in order, once it is durable; must return at once and never throw. */
+  readonly onEntry?: (subject: SubjectRow) => void;
 }
 
 /** Where an entry stands, for a receipt (ledger §11). */
@@ -176,6 +179,7 @@ export class Ledger {
         log,
         limits: { ...defaultSequencerLimits, ...options.limits },
         onCommit: (next) => publisher.wake(next),
+        onEntry: options.onEntry ?? (() => undefined),
       },
       head,
     );
@@ -194,6 +198,16 @@ export class Ledger {
 
   get size(): number {
     return this.#sequencer.head.size;
+  }
+
+  /** False once this log takes nothing more until a new start has checked the rows. */
+  get isWorking(): boolean {
+    return this.#sequencer.isWorking;
+  }
+
+  /** Whether this DID has introduced its keys. */
+  hasJoined(did: string): boolean {
+    return this.#keyBook.historyOf(did).events.length > 0;
   }
 
   /** The newest published checkpoint, or undefined before the first. */
@@ -307,11 +321,11 @@ export class Ledger {
     return this.#options.files.read(path);
   }
 
-  /** A one-time code with which somebody new may join; shown once, only its hash is kept. */
-  async issueJoinCode(validMs: number): Promise<string> {
+  /** A one-time code with which this DID may join, and no other; shown once, only its hash is kept. */
+  async issueJoinCode(did: string, validMs: number): Promise<string> {
     const { random, crypto, clock, joinCodes, origin } = this.#options;
     const code = toBase64Url(random.bytes(joinCodeBytes));
-    await joinCodes.add(origin, joinCodeHash(crypto, code), clock.now() + validMs);
+    await joinCodes.add(origin, joinCodeHash(crypto, did, code), clock.now() + validMs);
     return code;
   }
 

@@ -126,7 +126,7 @@ const submit = async (run: Run, ledger: Ledger | undefined): Promise<Registered>
   run.seq += 1;
   const did = `did:web:p${run.seq}.example`;
   const person = { ...provider, did, kid: `${did}#s` };
-  const joinCode = await ledger.issueJoinCode(60_000);
+  const joinCode = await ledger.issueJoinCode(did, 60_000);
   const { body } = keyEventBody({ of: person, joinCode });
   return await ledger.register(body, did);
 };

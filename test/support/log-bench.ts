@@ -107,7 +107,7 @@ export const logBench = ({
 /** Lets parties join with a code each. */
 export const joinAll = async (ledger: Ledger, people: readonly Signer[] = [provider, consumer]): Promise<void> => {
   for (const person of people) {
-    const joinCode = await ledger.issueJoinCode(60_000);
+    const joinCode = await ledger.issueJoinCode(person.did, 60_000);
     await ledger.register(keyEventBody({ of: person, joinCode }).body, person.did);
   }
 };
