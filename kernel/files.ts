@@ -92,3 +92,20 @@ export const nodeFiles: FilePort = {
     }
   },
 };
+
+/** Replaces a file as a whole: temporary name, sync, rename, sync of the folder. A crash leaves the old or the new one. */
+export const writeWhole = async (files: FilePort, path: string, bytes: Uint8Array): Promise<void> => {
+  const folder = folderOf(path);
+  await files.makeFolder(folder);
+  const next = `${path}.next`;
+  await files.remove(next);
+  const file = await files.open(next);
+  try {
+    await file.append(bytes);
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+  await files.rename(next, path);
+  await files.syncFolder(folder);
+};

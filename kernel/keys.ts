@@ -14,7 +14,7 @@ import { AppError } from '../contracts/errors.ts';
 import type { Did } from '../contracts/ids.ts';
 import { canonicalize } from '../contracts/json.ts';
 import { nodeCrypto } from './crypto.ts';
-import type { FilePort } from './files.ts';
+import { type FilePort, writeWhole } from './files.ts';
 import type { Random } from './random.ts';
 
 /**
@@ -129,22 +129,6 @@ const makeKey = (kind: KeyKind, random: Random): StoredKeys[string] => {
   const { privateKey } =
     kind === 'P-256' ? generateKeyPairSync('ec', { namedCurve: 'P-256' }) : generateKeyPairSync('ed25519');
   return { kind, value: privateKey.export({ format: 'der', type: 'pkcs8' }).toString('base64') };
-};
-
-const writeWhole = async (files: FilePort, path: string, bytes: Uint8Array): Promise<void> => {
-  const folder = path.slice(0, path.lastIndexOf('/'));
-  await files.makeFolder(folder);
-  const next = `${path}.next`;
-  await files.remove(next);
-  const file = await files.open(next);
-  try {
-    await file.append(bytes);
-    await file.sync();
-  } finally {
-    await file.close();
-  }
-  await files.rename(next, path);
-  await files.syncFolder(folder);
 };
 
 const toKeySet = (stored: StoredKeys): KeySet => {

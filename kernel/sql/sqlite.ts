@@ -99,14 +99,23 @@ const singleDriver = (database: DatabaseSync): Driver => {
   };
 };
 
+const openDatabase = (path: string, fullSync: boolean): DatabaseSync => {
+  try {
+    const database = new DatabaseSync(path);
+    database.exec(`pragma busy_timeout = ${busyTimeoutMs}`);
+    database.exec('pragma journal_mode = wal');
+    database.exec(`pragma synchronous = ${fullSync ? 'full' : 'normal'}`);
+    database.exec('pragma foreign_keys = on');
+    return database;
+  } catch (error) {
+    throw mapped(error);
+  }
+};
+
 /** Opens a SQLite database behind Kysely: WAL, foreign keys, full sync by default. */
 export const openSqlite = <Tables>({ path, fullSync = true }: SqliteOptions): Sqlite<Tables> => {
   if (path !== ':memory:') mkdirSync(dirname(path), { recursive: true });
-  const database = new DatabaseSync(path);
-  database.exec(`pragma busy_timeout = ${busyTimeoutMs}`);
-  database.exec('pragma journal_mode = wal');
-  database.exec(`pragma synchronous = ${fullSync ? 'full' : 'normal'}`);
-  database.exec('pragma foreign_keys = on');
+  const database = openDatabase(path, fullSync);
   const db = new Kysely<Tables>({
     dialect: {
       createAdapter: () => new SqliteAdapter(),
