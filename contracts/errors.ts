@@ -22,6 +22,10 @@ export const errorTable = {
   // Who asks
   unauthenticated: { status: 401, title: 'The caller did not prove who it is.' },
   forbidden: { status: 403, title: 'The caller may not do this.' },
+  'presentation-definition-unsupported': {
+    status: 501,
+    title: 'Presentation definitions are not supported; ask by scope.',
+  },
   // Dataspace Protocol
   'filter-unsupported': { status: 400, title: 'Catalog filters are not supported.' },
   'pid-mismatch': { status: 400, title: 'The pids of the message do not match the process.' },

@@ -13,8 +13,11 @@ import type { Body } from './rules.ts';
 
 /** What the protocol's routes share: who calls, what it says, and how answers and faults are written (dsp §2, §7). */
 
+/** What a request does: it reads, and its token is used up at once; or its message uses the token up with what it changes. */
+export type Purpose = 'read' | 'message';
+
 /** Finds out who sent a request. @throws AppError `unauthenticated`. */
-export type Authenticate = (participant: ParticipantId, headers: Headers) => Promise<Caller>;
+export type Authenticate = (participant: ParticipantId, headers: Headers, purpose: Purpose) => Promise<Caller>;
 
 export interface RouteOptions {
   readonly authenticate: Authenticate;
@@ -25,14 +28,15 @@ export interface RouteOptions {
 
 const maxHeaderBytes = 256;
 
-/** The participant that is spoken to, and who speaks. */
+/** The participant that is spoken to, and who speaks. Routes that hand the token to a transaction say so. */
 export const enter = async (
   c: Context,
   { authenticate, participantOf }: RouteOptions,
+  purpose: Purpose = 'read',
 ): Promise<{ participant: ParticipantId; caller: Caller }> => {
   const participant = participantOf(c.req.raw);
   if (participant === undefined) throw new AppError('not-found');
-  return { participant, caller: await authenticate(participant, c.req.raw.headers) };
+  return { participant, caller: await authenticate(participant, c.req.raw.headers, purpose) };
 };
 
 /** A message in its schema, and as it was received. */

@@ -100,7 +100,10 @@ export interface ProcessStore<State extends string, Kind extends string, Data> {
 /** Who sent a message, as its token proved. */
 export interface Caller {
   readonly did: Did;
+  /** Used up in the transaction of what the message does; absent where the token is used up already. */
   readonly token?: UsedToken;
+  /** Uses it up at once, for a message that changes nothing; false when it was used before. */
+  readonly claim?: () => Promise<boolean>;
 }
 
 export interface PeerAnswer {

@@ -35,6 +35,11 @@ export interface Reaction<Data> {
   readonly names?: Readonly<Record<string, string>>;
 }
 
+/** A message that changes nothing uses its token up all the same: a replay gets no answer. */
+const useUp = async ({ claim }: Caller): Promise<void> => {
+  if (claim !== undefined && !(await claim())) throw new AppError('unauthenticated');
+};
+
 /** The stored answer of a message that was accepted before; another body under its id is refused. */
 const repeated = async <State extends string, Kind extends string, Data>(
   { store }: ExchangeOptions<State, Kind, Data>,
@@ -44,6 +49,7 @@ const repeated = async <State extends string, Kind extends string, Data>(
   const before = id === undefined ? undefined : await store.findReceived(incoming.participant, incoming.caller.did, id);
   if (before === undefined) return undefined;
   if (before.bodyHash !== hashOf(incoming.body)) throw new AppError('message-id-reused');
+  await useUp(incoming.caller);
   return { status: before.status, body: before.answer, newest: before.newest };
 };
 
@@ -84,7 +90,10 @@ export const openProcess = async <State extends string, Kind extends string, Dat
     const opening = await prepare();
     const name = `${incoming.caller.did} ${opening.peerPid}`;
     const existing = await its.store.findByName(incoming.participant, 'peer', name);
-    if (existing !== undefined) return { status: 201, body: its.show(existing), newest: '' };
+    if (existing !== undefined) {
+      await useUp(incoming.caller);
+      return { status: 201, body: its.show(existing), newest: '' };
+    }
     const row = openedRow(its, incoming, opening);
     const answer = { status: 201, body: its.show(row), newest: its.newId() };
     const saved = await commit(its, {

@@ -35,7 +35,7 @@ export const createNegotiationRoutes = (service: NegotiationService, options: Ro
   ) =>
     app.post(path, (c) =>
       handle({ surface: 'negotiation', log }, async () => {
-        const who = await enter(c, options);
+        const who = await enter(c, options, 'message');
         const read = await readMessage(c, schema);
         if (read.message.callbackAddress === undefined)
           throw new AppError('body-invalid', { detail: 'the first message has a callbackAddress' });
@@ -51,7 +51,7 @@ export const createNegotiationRoutes = (service: NegotiationService, options: Ro
     app.post(`/negotiations/:pid${path}`, (c) => {
       const pid = c.req.param('pid') ?? '';
       return handle({ surface: 'negotiation', log, pid }, async () => {
-        const who = await enter(c, options);
+        const who = await enter(c, options, 'message');
         return on({ ...who, ...(await readMessage(c, schema)), pid });
       });
     });

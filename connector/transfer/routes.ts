@@ -25,14 +25,14 @@ export const createTransferRoutes = (service: TransferService, options: RouteOpt
     app.post(`/transfers/:pid${path}`, (c) => {
       const pid = c.req.param('pid') ?? '';
       return handle({ surface: 'transfer', log, pid }, async () => {
-        const who = await enter(c, options);
+        const who = await enter(c, options, 'message');
         return on({ ...who, ...(await readMessage(c, schema)), pid });
       });
     });
 
   app.post('/transfers/request', (c) =>
     handle({ surface: 'transfer', log }, async () => {
-      const who = await enter(c, options);
+      const who = await enter(c, options, 'message');
       return service.onRequest({ ...who, ...(await readMessage(c, transferRequestMessage)) });
     }),
   );
