@@ -7,7 +7,7 @@ import type { CredentialType } from '../../contracts/vc/credential.ts';
 import type { GuardedClient } from '../../kernel/http/client.ts';
 import type { TaskHandler, TaskResult } from '../../kernel/sql/outbox.ts';
 import type { CredentialOffer, CredentialRequest } from './ports.ts';
-import { asksForSame, knownType, mayAskAgain } from './rules.ts';
+import { asksForSame, knownType, mayAskAgain, offerTopic, requestTopic } from './rules.ts';
 import { tokenHash, type WalletOptions } from './wallet.ts';
 
 /** Asks issuers for credentials (dcp §6): requests and offers are carried out by the outbox, until there is an answer. */
@@ -143,13 +143,13 @@ export const createCredentialRequests = (its: RequestingOptions): CredentialRequ
       return same ?? addRequest(its, { participant, holderPid: its.newId(), issuer, type, object });
     },
     handlers: {
-      'credential-request': async ({ participant, subject, attempts }) => {
+      [requestTopic]: async ({ participant, subject, attempts }) => {
         const request = await store.read.request(participant as ParticipantId, subject);
         if (request === undefined) return 'done';
         if (attempts >= maxAttempts) return reject(its, request, 'the issuer did not answer');
         return carryOut(its, request, attempts);
       },
-      'credential-offer': async ({ participant, subject, attempts }) => {
+      [offerTopic]: async ({ participant, subject, attempts }) => {
         const offer = await store.offers.find(participant as ParticipantId, subject);
         if (offer !== undefined && attempts < maxAttempts) await takeUp(its, offer);
         await store.offers.remove(participant as ParticipantId, subject);

@@ -8,6 +8,10 @@ import type { CredentialRequest, HeldCredential } from './ports.ts';
 
 /** Rules of the wallet (dcp §5, §6). */
 
+/** Topics of the outbox: requests to send, offers to take up. */
+export const requestTopic = 'credential-request';
+export const offerTopic = 'credential-offer';
+
 const known: readonly CredentialType[] = ['MembershipCredential', 'ApplicationAccreditationCredential'];
 
 /** The type of that name, if it is one we can read. */

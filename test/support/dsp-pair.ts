@@ -1,9 +1,11 @@
 import { Hono } from 'hono';
+import type { Kysely } from 'kysely';
 import {
   createSqlProcessStore,
   type ProcessTables,
   processMigrations,
 } from '../../connector/adapters/sql/process-store.ts';
+import type { Authenticate } from '../../connector/exchange/http.ts';
 import type { PeerTransport } from '../../connector/exchange/ports.ts';
 import { createAgreements } from '../../connector/negotiation/agreements.ts';
 import { createAgreementRoutes } from '../../connector/negotiation/extension-routes.ts';
@@ -75,6 +77,8 @@ export interface PartyOptions {
   readonly clock?: Clock;
   readonly log?: Logger;
   readonly fullSync?: boolean;
+  /** How callers are known; by the DID in their header unless said otherwise. */
+  readonly authenticate?: (db: Kysely<ProcessTables>) => Authenticate;
 }
 
 /** The ordinary course of a negotiation, for both roles. */
@@ -171,6 +175,12 @@ const mortal = (store: NegotiationStore, dieAt: PartyOptions['dieAt'] = () => un
   };
 };
 
+const byHeader: Authenticate = async (_participant, headers) => {
+  const caller = headers.get('authorization');
+  if (caller === null || !caller.startsWith('did:')) throw new AppError('unauthenticated');
+  return { did: caller as Did };
+};
+
 export const startParty = async (network: Network, options: PartyOptions): Promise<Party> => {
   const origin = `https://${options.name}.example`;
   const did = `did:web:${options.name}.example` as Did;
@@ -265,11 +275,7 @@ export const startParty = async (network: Network, options: PartyOptions): Promi
   const routes = {
     log,
     participantOf: () => tenant,
-    authenticate: async (_participant: ParticipantId, headers: Headers) => {
-      const caller = headers.get('authorization');
-      if (caller === null || !caller.startsWith('did:')) throw new AppError('unauthenticated');
-      return { did: caller as Did };
-    },
+    authenticate: options.authenticate?.(db) ?? byHeader,
   };
   const app = new Hono();
   app.route('/dsp/2025-1', createNegotiationRoutes(negotiations, routes));

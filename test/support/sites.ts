@@ -34,9 +34,11 @@ export interface SiteOptions {
   /** Type → path of a service of the DID document. */
   readonly services?: Readonly<Record<string, string>>;
   readonly routes?: (app: Hono, site: () => Site) => void;
+  /** False where the routes serve the DID document themselves. */
+  readonly servesDocument?: boolean;
 }
 
-export const startSite = async ({ byte, services = {}, routes }: SiteOptions): Promise<Site> => {
+export const startSite = async ({ byte, services = {}, routes, servesDocument = true }: SiteOptions): Promise<Site> => {
   const app = new Hono();
   const asked: string[] = [];
   let site: Site | undefined;
@@ -48,7 +50,7 @@ export const startSite = async ({ byte, services = {}, routes }: SiteOptions): P
     asked.push(`${c.req.method} ${c.req.path}`);
     await next();
   });
-  app.get('/.well-known/did.json', (c) => c.json(self().document));
+  if (servesDocument) app.get('/.well-known/did.json', (c) => c.json(self().document));
   routes?.(app, self);
   const server = await serveRoutes(app, { host: 'localhost', port: 0 });
   const origin = `http://localhost:${server.port}`;

@@ -14,12 +14,9 @@ import type {
   Settlement,
   WalletReader,
 } from '../../identity/ports.ts';
+import { offerTopic, requestTopic } from '../../identity/rules.ts';
 
 /** The wallets of all participants of a deployment over SQL, with the tasks that requests and offers bring. */
-
-/** Topics of the outbox. */
-export const requestTopic = 'credential-request';
-export const offerTopic = 'credential-offer';
 
 export interface IdentityTables extends OutboxTable {
   held_credential: {
