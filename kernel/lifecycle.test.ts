@@ -3,8 +3,9 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
+import { manualClock } from './clock.ts';
 import { nodeFiles } from './files.ts';
-import { type DataFolderOptions, openDataFolder, startService } from './lifecycle.ts';
+import { type DataFolderOptions, openDataFolder, startRepeating, startService } from './lifecycle.ts';
 import { silentLogger } from './log.ts';
 
 const root = mkdtempSync(join(tmpdir(), 'stekker-lifecycle-'));
@@ -112,5 +113,25 @@ describe('a service', () => {
     });
     await expect(building).rejects.toThrow('no third');
     expect(done).toEqual(['second', 'first']);
+  });
+});
+
+describe('repeated work', () => {
+  test('begins at once, goes on after a failure, and ends with the service', async () => {
+    const clock = manualClock(0);
+    let rounds = 0;
+    const work = async () => {
+      rounds += 1;
+      if (rounds === 1) throw new Error('broken');
+    };
+    const repeating = startRepeating({ everyMs: 10, work, clock, log: silentLogger });
+    expect(rounds).toBe(1);
+    for (let round = 0; round < 3; round += 1) {
+      await new Promise((resolve) => setImmediate(resolve));
+      clock.advance(10);
+    }
+    await repeating[Symbol.asyncDispose]();
+    clock.advance(10);
+    expect(rounds).toBe(4);
   });
 });

@@ -4,6 +4,7 @@ import { DatabaseSync } from 'node:sqlite';
 import { z } from 'zod';
 import { textOf, utf8 } from '../contracts/bytes.ts';
 import { AppError } from '../contracts/errors.ts';
+import type { Clock } from './clock.ts';
 import { type FilePort, writeWhole } from './files.ts';
 import type { Logger } from './log.ts';
 
@@ -156,4 +157,29 @@ export const startService = async <Parts extends object>(
   signal.addEventListener('abort', onAbort, { once: true });
   if (signal.aborted) await stop();
   return { ...parts, stopped, [Symbol.asyncDispose]: stop };
+};
+
+interface RepeatOptions {
+  readonly everyMs: number;
+  readonly work: () => Promise<void>;
+  readonly clock: Clock;
+  readonly log: Logger;
+}
+
+/** Does some work now and then again after each pause, until it is disposed. A failure waits for the next time. */
+export const startRepeating = ({ everyMs, work, clock, log }: RepeatOptions): AsyncDisposable => {
+  const stop = new AbortController();
+  const loop = async (): Promise<void> => {
+    while (!stop.signal.aborted) {
+      await work().catch((err: unknown) => log.error({ err }, 'repeated work failed'));
+      await clock.sleep(everyMs, stop.signal);
+    }
+  };
+  const looping = loop();
+  return {
+    [Symbol.asyncDispose]: async () => {
+      stop.abort();
+      await looping;
+    },
+  };
 };
