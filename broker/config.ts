@@ -1,13 +1,21 @@
 import { z } from 'zod';
 import { AppError } from '../contracts/errors.ts';
-import { booleanText, integerText, originText, readSettings, setting, type ValuesOf } from '../kernel/settings.ts';
+import {
+  booleanText,
+  checkDeployment,
+  integerText,
+  originText,
+  readSettings,
+  setting,
+  type ValuesOf,
+} from '../kernel/settings.ts';
 
 /** Every setting of the broker; docs/configuration.md is generated from this table. */
 export const brokerSettings = {
   STEKKER_DATA: setting(z.string().min(1, 'is empty'), 'Folder for everything this broker keeps.', '/var/lib/stekker'),
   STEKKER_INTENT_FOLDER: setting(
     z.string().optional(),
-    'Folder of the file with the last signed checkpoint; must lie outside every backup of the rows. Default: `intent` beside the data folder.',
+    'Folder of the file with the last signed checkpoint; must lie outside every backup of the rows. Default: beside the data folder, named after it with `-intent`.',
     '/var/lib/stekker-intent',
   ),
   STEKKER_MODE: setting(
@@ -51,7 +59,7 @@ export const brokerSettings = {
     { secret: true },
   ),
   STEKKER_MANAGEMENT_TOKEN: setting(
-    z.string().min(24, 'is shorter than 24 characters'),
+    z.string().min(24, 'is shorter than 24 characters').regex(/^\S*$/, 'has spaces'),
     "Bearer token of the operator's API.",
     'kq3…24 characters or more',
     { secret: true },
@@ -143,7 +151,11 @@ export type BrokerConfig = ValuesOf<typeof brokerSettings>;
  *
  * @throws AppError `config-invalid` naming every wrong key.
  */
-export const readBrokerConfig = (env: NodeJS.ProcessEnv): BrokerConfig => readSettings(brokerSettings, env, 'STEKKER_');
+export const readBrokerConfig = (env: NodeJS.ProcessEnv): BrokerConfig => {
+  const config = readSettings(brokerSettings, env, 'STEKKER_');
+  checkDeployment(config);
+  return config;
+};
 
 /** Where this broker anchors. */
 export interface AnchorSettings {

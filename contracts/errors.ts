@@ -50,6 +50,7 @@ export const errorTable = {
   'replay-store-unavailable': { status: 503, title: 'Repeats cannot be ruled out now, so nothing is served.' },
   'status-unknown': { status: 503, title: 'The broker is silent and this offer is strict, so nothing is served.' },
   'upstream-failed': { status: 502, title: 'The source behind this offer did not answer.' },
+  'standing-final': { status: 409, title: 'The credential was revoked, and nothing brings it back.' },
   revoked: { status: 403, title: 'A credential this access rests on was revoked.' },
   // OAuth (RFC 6749 §5.2)
   'invalid-request': { status: 400, title: 'The token request is malformed.' },

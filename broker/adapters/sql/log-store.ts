@@ -396,3 +396,7 @@ export const sqlJoinCodeStore = (db: Kysely<LogTables>): JoinCodeStore => ({
     await db.insertInto('log_join_code').values({ origin, hash, expires, used_by_idx: null }).execute();
   },
 });
+
+/** The logs that were founded in this database, in order of name. */
+export const sqlLogOrigins = async (db: Kysely<LogTables>): Promise<readonly string[]> =>
+  (await db.selectFrom('log_head').select('origin').orderBy('origin').execute()).map(({ origin }) => origin);

@@ -1,0 +1,161 @@
+import { join } from 'node:path';
+import type { Hono } from 'hono';
+import type { Kysely } from 'kysely';
+import type { BrokerInfo } from '../contracts/events.ts';
+import type { Did } from '../contracts/ids.ts';
+import { createAuthenticator, createTokenService, type TokenService, type VerifiedCaller } from '../kernel/auth.ts';
+import type { Clock } from '../kernel/clock.ts';
+import { buildDidDocument, createDidResolver, type DidResolver, didOf } from '../kernel/did.ts';
+import { nodeFiles } from '../kernel/files.ts';
+import { createGuardedClient, type GuardedClient } from '../kernel/http/client.ts';
+import type { Operation } from '../kernel/http/operations.ts';
+import {
+  type KeyNeeds,
+  type KeySet,
+  openKeys,
+  type ParticipantKeys,
+  participantKeyNeeds,
+  participantKeys,
+} from '../kernel/keys.ts';
+import type { Own } from '../kernel/lifecycle.ts';
+import type { Logger } from '../kernel/log.ts';
+import type { Random } from '../kernel/random.ts';
+import { migrate } from '../kernel/sql/migrate.ts';
+import { outboxMigrations, type TaskHandler } from '../kernel/sql/outbox.ts';
+import { openSqlite } from '../kernel/sql/sqlite.ts';
+import { sqlUsedTokens, type UsedTokenTable, usedTokenMigrations } from '../kernel/sql/used-tokens.ts';
+import { aesArtifactSeal } from './adapters/crypto/artifact-seal.ts';
+import { createHolderDelivery } from './adapters/http/dcp-peers.ts';
+import { type AccreditationTables, accreditationMigrations } from './adapters/sql/accreditation-store.ts';
+import {
+  sqlCredentialStore,
+  sqlNoticeStore,
+  sqlRequestStore,
+  sqlStatusListStore,
+} from './adapters/sql/credential-store.ts';
+import { type CredentialTables, credentialMigrations } from './adapters/sql/credential-tables.ts';
+import { type LogTables, logMigrations } from './adapters/sql/log-tables.ts';
+import { type ParticipantTables, participantMigrations } from './adapters/sql/participant-store.ts';
+import { type Extension, extensionsPath } from './app.ts';
+import type { BrokerConfig } from './config.ts';
+import type { DeliverToHolder, Grants } from './credentials/ports.ts';
+import { createIssuerRoutes } from './credentials/routes.ts';
+import { createIssuer, type Issuer } from './credentials/service.ts';
+import { credentialOperations } from './management/operations.ts';
+
+/** What both roles of this program are made of: one part of the composition root. */
+
+export type BrokerTables = LogTables & ParticipantTables & CredentialTables & AccreditationTables & UsedTokenTable;
+
+export interface BaseOptions {
+  readonly config: BrokerConfig;
+  readonly log: Logger;
+  readonly clock: Clock;
+  readonly random: Random;
+}
+
+export interface Base extends BaseOptions {
+  readonly own: Own;
+  readonly did: Did;
+  readonly keySet: KeySet;
+  readonly keys: ParticipantKeys;
+  /** The DID document, exactly as it is served. */
+  readonly document: string;
+  readonly db: Kysely<BrokerTables>;
+  readonly client: GuardedClient;
+  readonly resolver: DidResolver;
+  readonly tokens: TokenService;
+  readonly deliver: DeliverToHolder;
+  /** Who calls; the token is used up when it returns. @throws AppError `unauthenticated`. */
+  readonly authenticate: (headers: Headers) => Promise<VerifiedCaller>;
+  /** Wakes the outbox, which is started once all handlers are there. */
+  readonly wake: () => void;
+}
+
+/** What a role adds. */
+export interface RoleParts {
+  readonly info: BrokerInfo | undefined;
+  readonly extensions: readonly Extension[];
+  readonly isWorking: () => boolean;
+  readonly routes: readonly Hono[];
+  readonly operations: readonly Operation[];
+  readonly handlers: Readonly<Record<string, TaskHandler>>;
+  /** Done now and then: forgets what is of no use any more. */
+  readonly tidy: () => Promise<void>;
+}
+
+const issuerNeeds = { ...participantKeyNeeds, tokens: 'secret' } as const satisfies KeyNeeds;
+const keyNeeds = {
+  accreditor: issuerNeeds,
+  broker: { ...issuerNeeds, log: 'Ed25519', registry: 'P-256', artifacts: 'secret' },
+} as const satisfies Record<BrokerConfig['STEKKER_ROLE'], KeyNeeds>;
+
+const openDatabase = async ({ config, own }: Pick<Base, 'config' | 'own'>): Promise<Kysely<BrokerTables>> => {
+  const { db } = own(openSqlite<BrokerTables>({ path: join(config.STEKKER_DATA, 'broker.sqlite') }));
+  await migrate(db, 'outbox', outboxMigrations);
+  await migrate(db, 'used-tokens', usedTokenMigrations);
+  await migrate(db, 'ledger', logMigrations);
+  await migrate(db, 'registry', participantMigrations);
+  await migrate(db, 'credentials', credentialMigrations);
+  await migrate(db, 'accreditation', accreditationMigrations);
+  return db;
+};
+
+/** Keys, rows, the way out and the way to know who calls. */
+export const openBase = async (options: BaseOptions, own: Own, wake: () => void): Promise<Base> => {
+  const { config, log, clock, random } = options;
+  const origin = config.STEKKER_PUBLIC_URL;
+  const allowLoopbackHttp = config.STEKKER_ALLOW_LOOPBACK_HTTP;
+  const did = didOf(origin);
+  const path = join(config.STEKKER_DATA, 'keys', `${config.STEKKER_ROLE}.json`);
+  const passphrase = config.STEKKER_PASSPHRASE;
+  const keySet = await openKeys({ files: nodeFiles, path, passphrase, random, needs: keyNeeds[config.STEKKER_ROLE] });
+  const keys = participantKeys(did, keySet);
+  const services = { IssuerService: `${origin}/dcp`, StekkerExtensions: `${origin}${extensionsPath}` };
+  const db = await openDatabase({ config, own });
+  const client = own(createGuardedClient({ allowLoopbackHttp }));
+  const resolver = createDidResolver({ client, clock, allowLoopbackHttp });
+  const tokens = createTokenService({ keys, clock, random });
+  const { authenticate } = createAuthenticator({ did, resolver, clock, used: sqlUsedTokens(db) });
+  return {
+    ...options,
+    own,
+    did,
+    keySet,
+    keys,
+    document: JSON.stringify(buildDidDocument({ keys, services })),
+    db,
+    client,
+    resolver,
+    tokens,
+    deliver: createHolderDelivery({ client, tokens, resolver, log }),
+    authenticate,
+    wake,
+  };
+};
+
+/** The issuer service of this role, over the decisions that it grants from. */
+export const composeIssuer = (base: Base, grants: Grants): Issuer => {
+  const { db, keys, keySet, config, clock, random, log, deliver, wake } = base;
+  return createIssuer({
+    keys,
+    origin: config.STEKKER_PUBLIC_URL,
+    grants,
+    requests: sqlRequestStore(db),
+    credentials: sqlCredentialStore(db),
+    notices: sqlNoticeStore(db),
+    lists: sqlStatusListStore(db),
+    deliver,
+    seal: aesArtifactSeal(keySet.secret('tokens'), random),
+    clock,
+    random,
+    log,
+    wake,
+  });
+};
+
+/** Surface and operations of the issuer, the same in both roles. */
+export const issuerParts = ({ config, authenticate, log }: Base, issuer: Issuer) => ({
+  routes: createIssuerRoutes({ issuer, origin: config.STEKKER_PUBLIC_URL, authenticate, log }),
+  operations: credentialOperations(issuer),
+});

@@ -1,0 +1,221 @@
+import { join, relative } from 'node:path';
+import { toBase64, toHex } from '../contracts/bytes.ts';
+import { AppError } from '../contracts/errors.ts';
+import type { BrokerInfo } from '../contracts/events.ts';
+import type { Did } from '../contracts/ids.ts';
+import { formatTime } from '../contracts/time.ts';
+import { nodeCrypto } from '../kernel/crypto.ts';
+import { nodeFiles } from '../kernel/files.ts';
+import { firstKeyEvent } from '../kernel/key-event.ts';
+import { createVerifyPool } from '../kernel/verify-pool.ts';
+import { aesArtifactSeal } from './adapters/crypto/artifact-seal.ts';
+import { nodeLogKeys } from './adapters/crypto/log-keys.ts';
+import { fileLogFiles } from './adapters/files/log-files.ts';
+import { fileSignedStore } from './adapters/files/signed-store.ts';
+import { createMembershipGrants, membershipGrant } from './adapters/grants/membership.ts';
+import { issuanceTopic, standingTopic } from './adapters/sql/credential-store.ts';
+import { sqlArtifactStore, sqlJoinCodeStore, sqlLogOrigins, sqlLogStore } from './adapters/sql/log-store.ts';
+import { sqlParticipantStore } from './adapters/sql/participant-store.ts';
+import { type Base, composeIssuer, issuerParts, type RoleParts } from './base.ts';
+import type { BrokerConfig } from './config.ts';
+import type { StandingPublisher } from './credentials/ports.ts';
+import type { Issuer } from './credentials/service.ts';
+import { readPublicText } from './ledger/key-book.pure.ts';
+import type { LogKeys, SubjectRow } from './ledger/ports.ts';
+import { createLedgerRoutes, logPathOf } from './ledger/routes.ts';
+import { Ledger } from './ledger/service.ts';
+import { logOperations, registerOperations } from './management/operations.ts';
+import type { RegisterControl } from './management/ports.ts';
+import { createRegistryRoutes } from './registry/routes.ts';
+import { createRegistry, type Registry } from './registry/service.ts';
+
+/** The role `broker`: log, register, memberships. The places of store, events and anchoring are marked by their comments. */
+
+/**
+ * The log's name: the host, and the year in which it was founded. The rows keep it: a log outlives New Year's Eve, and its
+ * data folder does not serve another host.
+ */
+const findOrigin = async ({ db, config, clock }: Base): Promise<string> => {
+  const beginning = `${new URL(config.STEKKER_PUBLIC_URL).host}/log/`;
+  const founded = await sqlLogOrigins(db);
+  const own = founded.filter((origin) => origin.startsWith(beginning)).at(-1);
+  if (own !== undefined) return own;
+  if (founded.length > 0)
+    throw new AppError('config-invalid', {
+      detail: `the data folder holds the log ${founded.join(', ')}, which STEKKER_PUBLIC_URL does not name`,
+    });
+  return `${beginning}${formatTime(clock.now()).slice(0, 4)}`;
+};
+
+/** Beside the data folder: a backup of the rows must never bring an older intent back (ledger §12). */
+const intentFolder = ({ STEKKER_DATA, STEKKER_INTENT_FOLDER }: BrokerConfig): string => {
+  const folder = STEKKER_INTENT_FOLDER ?? `${STEKKER_DATA.replace(/\/+$/, '')}-intent`;
+  const inside = relative(STEKKER_DATA, folder);
+  if (!inside.startsWith('..'))
+    throw new AppError('config-invalid', {
+      detail: 'STEKKER_INTENT_FOLDER lies inside STEKKER_DATA, and so inside its backups',
+    });
+  return folder;
+};
+
+interface LogParts {
+  readonly origin: string;
+  readonly keys: LogKeys;
+  readonly policy: string;
+  readonly onEntry: (subject: SubjectRow) => void;
+}
+
+const startLedger = async (base: Base, { origin, keys, policy, onEntry }: LogParts): Promise<Ledger> => {
+  const { config, db, keySet, resolver, clock, random, log, did, document } = base;
+  const token = toHex(random.bytes(16));
+  const ledger = await Ledger.start({
+    origin,
+    store: sqlLogStore(db),
+    artifacts: sqlArtifactStore(db),
+    joinCodes: sqlJoinCodeStore(db),
+    files: fileLogFiles(nodeFiles, join(config.STEKKER_DATA, 'log')),
+    signed: fileSignedStore({ files: nodeFiles, crypto: nodeCrypto, token }, intentFolder(config)),
+    keys,
+    // Anchoring: the chain's head at start, and the queue of checkpoints. Without a chain nobody else has seen this log.
+    chain: { head: async () => ({ state: 'none' }) },
+    feed: () => undefined,
+    seal: aesArtifactSeal(keySet.secret('artifacts'), random),
+    fetchDidDocument: async (of) => (of === did ? document : (await resolver.refresh(of as Did))?.text),
+    crypto: nodeCrypto,
+    verifyInPool: createVerifyPool(nodeCrypto),
+    clock,
+    random,
+    log,
+    policy,
+    onEntry,
+    checkpointMs: config.STEKKER_CHECKPOINT_MS,
+  });
+  base.own({ [Symbol.asyncDispose]: () => ledger.close() });
+  return ledger;
+};
+
+const codeLifetimeMs = 60_000;
+
+/** The broker's own keys come first, in the same way as everybody's (ledger §4). */
+const introduceOwnKeys = async ({ did, keys, document, clock }: Base, ledger: Ledger): Promise<void> => {
+  if (ledger.hasJoined(did)) return;
+  const joinCode = await ledger.issueJoinCode(did, codeLifetimeMs);
+  const artifact = firstKeyEvent(keys, document, clock.now());
+  await ledger.register({ kind: 'key-event', artifact, joinCode }, did);
+};
+
+/** The DID of whoever introduced or changed keys with this entry. */
+const keyEventDid = (subject: SubjectRow): Did | undefined => {
+  if (subject.kind !== 'public' || subject.row.kind !== 'key-event') return undefined;
+  const read = readPublicText(subject.row.text);
+  return read.ok && read.value.kind === 'key-event' ? read.value.value.did : undefined;
+};
+
+const sameRoles = (a: readonly string[], b: readonly string[]): boolean =>
+  a.toSorted().join('\n') === b.toSorted().join('\n');
+
+/** Memberships as the operator handles them: whoever leaves, or gets other roles, keeps no credential that says otherwise. */
+const registerControl = (registry: Registry, issuer: Issuer): RegisterControl => {
+  const revokeMembership = (holder: Did, reason: string) =>
+    issuer.revokeGrant({ holder, grant: membershipGrant, reason });
+  return {
+    page: registry.page,
+    invite: async (invitation) => {
+      const known = await registry.member(invitation.did);
+      // Before the invitation: what is revoked after it would stand in the way of a new credential.
+      if (known !== undefined && !sameRoles(known.roles, invitation.roles))
+        await revokeMembership(invitation.did, 'replaced: the participant has other roles now');
+      return await registry.invite(invitation);
+    },
+    leave: async (did) => {
+      const left = await registry.leave(did);
+      await revokeMembership(did, 'the participant has left');
+      return left;
+    },
+  };
+};
+
+const infoOf = ({ config, did }: Base, { origin, keys, policy }: LogParts): BrokerInfo => {
+  const { STEKKER_ANCHOR_RPC: rpc, STEKKER_ANCHOR_CONTRACT: contract } = config;
+  return {
+    did,
+    name: config.STEKKER_NAME,
+    log: {
+      origin,
+      url: `${config.STEKKER_PUBLIC_URL}${logPathOf(origin)}`,
+      vkey: keys.vkey,
+      registryKey: toBase64(keys.registryKey),
+      policy,
+    },
+    chain:
+      rpc === undefined || contract === undefined
+        ? null
+        : { chainId: String(config.STEKKER_ANCHOR_CHAIN_ID), contract: contract.toLowerCase() },
+    accreditors: config.STEKKER_ACCREDITORS.map((text) => text as Did),
+  };
+};
+
+/** Composes the hub: the log first, because everything else asks it who has joined. */
+export const composeHub = async (base: Base): Promise<RoleParts> => {
+  const { db, did, keySet, clock, log, authenticate } = base;
+  const origin = await findOrigin(base);
+  const keys = nodeLogKeys(origin, { log: keySet.key('log'), registry: keySet.key('registry') });
+  let onKeyEvent: (of: Did) => void = () => undefined;
+  const parts: LogParts = {
+    origin,
+    keys,
+    policy: `log ${keys.vkey}\nquorum none\n`,
+    // Events: announcements of keys and of agreements that ended begin here.
+    onEntry: (subject) => {
+      const of = keyEventDid(subject);
+      if (of !== undefined) onKeyEvent(of);
+    },
+  };
+  const ledger = await startLedger(base, parts);
+  await introduceOwnKeys(base, ledger);
+
+  const joinLog = {
+    hasJoined: (of: Did) => ledger.hasJoined(of),
+    issueJoinCode: (of: Did, validMs: number) => ledger.issueJoinCode(of, validMs),
+  };
+  const registry = createRegistry({ registry: did, store: sqlParticipantStore(db), log: joinLog, clock });
+  await registry.catchUp();
+  // Store: a member that has just joined is harvested soon after.
+  onKeyEvent = (of) => {
+    registry.joined(of).catch((err: unknown) => log.error({ err, did: of }, 'that somebody joined was not noted'));
+  };
+
+  const issuer = composeIssuer(base, createMembershipGrants(did, { registry, clock }));
+  // Events: the stream to connectors is the publisher. Until there is one, notices wait in the outbox and none is lost.
+  const publisher: StandingPublisher | undefined = undefined;
+  const issuing = issuerParts(base, issuer);
+  const authenticated = async (request: Request) => (await authenticate(request.headers)).did;
+  return {
+    info: infoOf(base, parts),
+    extensions: [{ id: 'statements', version: '1', path: '/ext/1/statements' }],
+    isWorking: () => ledger.isWorking,
+    routes: [
+      issuing.routes,
+      createRegistryRoutes(registry),
+      createLedgerRoutes({ ledger, authenticate: authenticated, log }),
+    ],
+    operations: [
+      ...registerOperations(registerControl(registry, issuer)),
+      ...issuing.operations,
+      ...logOperations({
+        state: () => ({
+          origin,
+          size: ledger.size,
+          isWorking: ledger.isWorking,
+          checkpoint: ledger.checkpoint ?? null,
+        }),
+        audit: (options) => ledger.audit(options),
+      }),
+    ],
+    handlers: {
+      [issuanceTopic]: issuer.issuanceHandler,
+      ...(publisher === undefined ? {} : { [standingTopic]: issuer.standingHandler(publisher) }),
+    },
+    tidy: issuer.tidy,
+  };
+};

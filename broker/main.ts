@@ -1,0 +1,87 @@
+import { type Clock, systemClock } from '../kernel/clock.ts';
+import { nodeFiles } from '../kernel/files.ts';
+import { createOperatorApi } from '../kernel/http/operations.ts';
+import { serveRoutes } from '../kernel/http/server.ts';
+import { type Own, openDataFolder, type RunningService, startRepeating, startService } from '../kernel/lifecycle.ts';
+import type { Logger } from '../kernel/log.ts';
+import { type Random, systemRandom } from '../kernel/random.ts';
+import { startOutbox } from '../kernel/sql/outbox.ts';
+import { forgetUsedTokens } from '../kernel/sql/used-tokens.ts';
+import { composeAccreditor } from './accreditor.ts';
+import { createPublicApp } from './app.ts';
+import { type Base, openBase, type RoleParts } from './base.ts';
+import type { BrokerConfig } from './config.ts';
+import { composeHub } from './hub.ts';
+
+/** Starts a broker, or an accreditor. */
+
+export interface BrokerOptions {
+  readonly log: Logger;
+  /** Stops the service when it aborts. */
+  readonly signal: AbortSignal;
+  readonly clock?: Clock;
+  readonly random?: Random;
+}
+
+export interface RunningBroker extends RunningService {
+  readonly did: string;
+  readonly publicPort: number;
+  readonly managementPort: number;
+}
+
+const tidyMs = 3_600_000;
+
+const tlsOf = ({ STEKKER_TLS_CERT: certFile, STEKKER_TLS_KEY: keyFile }: BrokerConfig) =>
+  certFile === undefined || keyFile === undefined ? undefined : { certFile, keyFile };
+
+const serve = async ({ config, own, document, log }: Base, parts: RoleParts) => {
+  const { info, extensions, isWorking, routes, operations } = parts;
+  const publicServer = own(
+    await serveRoutes(createPublicApp({ document, info, extensions, isWorking, routes }), {
+      host: config.STEKKER_PUBLIC_HOST,
+      port: config.STEKKER_PUBLIC_PORT,
+      tls: tlsOf(config),
+    }),
+  );
+  const api = createOperatorApi({
+    title: `Stekker ${config.STEKKER_ROLE}`,
+    operations,
+    token: config.STEKKER_MANAGEMENT_TOKEN,
+    hosts: [config.STEKKER_MANAGEMENT_HOST],
+    log,
+  });
+  const managementServer = own(
+    await serveRoutes(api, { host: config.STEKKER_MANAGEMENT_HOST, port: config.STEKKER_MANAGEMENT_PORT }),
+  );
+  return { publicPort: publicServer.port, managementPort: managementServer.port };
+};
+
+const build = async (config: BrokerConfig, options: Required<BrokerOptions>, own: Own) => {
+  const { log, clock, random } = options;
+  own(await openDataFolder({ path: config.STEKKER_DATA, program: config.STEKKER_ROLE, files: nodeFiles }));
+  let wake = (): void => undefined;
+  const base = await openBase({ config, log, clock, random }, own, () => wake());
+  const parts = config.STEKKER_ROLE === 'broker' ? await composeHub(base) : await composeAccreditor(base);
+  const outbox = own(startOutbox({ db: base.db, clock, random, log, handlers: parts.handlers }));
+  wake = outbox.wake;
+  const tidy = async () => {
+    await forgetUsedTokens(base.db, clock.now());
+    await parts.tidy();
+  };
+  own(startRepeating({ everyMs: tidyMs, work: tidy, clock, log }));
+  const ports = await serve(base, parts);
+  log.info({ did: base.did, role: config.STEKKER_ROLE, ...ports }, 'ready');
+  return { did: base.did, ...ports };
+};
+
+/**
+ * Starts the service and answers when it is ready. It stops when it is disposed or the signal aborts: what is under way
+ * ends, and everything is released in reverse order.
+ *
+ * @throws AppError `data-in-use`, `data-newer`, `data-damaged`, `passphrase-wrong`, `port-in-use`, `backup-restored`,
+ * `config-invalid`, `disk-full`.
+ */
+export const startBroker = (config: BrokerConfig, options: BrokerOptions): Promise<RunningBroker> => {
+  const { log, signal, clock = systemClock, random = systemRandom } = options;
+  return startService({ log, signal }, (own) => build(config, { log, signal, clock, random }, own));
+};
