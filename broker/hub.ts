@@ -13,12 +13,11 @@ import { nodeLogKeys } from './adapters/crypto/log-keys.ts';
 import { fileLogFiles } from './adapters/files/log-files.ts';
 import { fileSignedStore } from './adapters/files/signed-store.ts';
 import { createMembershipGrants, membershipGrant } from './adapters/grants/membership.ts';
-import { issuanceTopic, standingTopic } from './adapters/sql/credential-store.ts';
+import { issuanceTopic } from './adapters/sql/credential-store.ts';
 import { sqlArtifactStore, sqlJoinCodeStore, sqlLogOrigins, sqlLogStore } from './adapters/sql/log-store.ts';
 import { sqlParticipantStore } from './adapters/sql/participant-store.ts';
 import { type Base, composeIssuer, issuerParts, type RoleParts } from './base.ts';
 import type { BrokerConfig } from './config.ts';
-import type { StandingPublisher } from './credentials/ports.ts';
 import type { Issuer } from './credentials/service.ts';
 import { readPublicText } from './ledger/key-book.pure.ts';
 import type { LogKeys, SubjectRow } from './ledger/ports.ts';
@@ -122,10 +121,11 @@ const registerControl = (registry: Registry, issuer: Issuer): RegisterControl =>
     page: registry.page,
     invite: async (invitation) => {
       const known = await registry.member(invitation.did);
-      // Before the invitation: what is revoked after it would stand in the way of a new credential.
+      // Before the invitation: what is revoked after it stands in the way of a new credential.
       if (known !== undefined && !sameRoles(known.roles, invitation.roles))
         await revokeMembership(invitation.did, 'replaced: the participant has other roles now');
-      return await registry.invite(invitation);
+      const notBefore = await issuer.lastChange({ holder: invitation.did, grant: membershipGrant });
+      return await registry.invite(invitation, notBefore);
     },
     leave: async (did) => {
       const left = await registry.leave(did);
@@ -186,8 +186,6 @@ export const composeHub = async (base: Base): Promise<RoleParts> => {
   };
 
   const issuer = composeIssuer(base, createMembershipGrants(did, { registry, clock }));
-  // Events: the stream to connectors is the publisher. Until there is one, notices wait in the outbox and none is lost.
-  const publisher: StandingPublisher | undefined = undefined;
   const issuing = issuerParts(base, issuer);
   const authenticated = async (request: Request) => (await authenticate(request.headers)).did;
   return {
@@ -212,10 +210,9 @@ export const composeHub = async (base: Base): Promise<RoleParts> => {
         audit: (options) => ledger.audit(options),
       }),
     ],
-    handlers: {
-      [issuanceTopic]: issuer.issuanceHandler,
-      ...(publisher === undefined ? {} : { [standingTopic]: issuer.standingHandler(publisher) }),
-    },
+    // Events: the stream to connectors publishes notices, as the handler of the standing topic. Where nobody does, they wait
+    // in the outbox and none is lost.
+    handlers: { [issuanceTopic]: issuer.issuanceHandler },
     tidy: issuer.tidy,
   };
 };

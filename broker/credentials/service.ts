@@ -53,6 +53,8 @@ export interface Issuer {
     readonly grant: string;
     readonly reason: string;
   }) => Promise<void>;
+  /** When the standing of a credential of this grant last changed, ms; 0 when there is none. */
+  readonly lastChange: (its: { readonly holder: Did; readonly grant: string }) => Promise<number>;
   /** Removes requests that were settled long ago. */
   readonly tidy: () => Promise<void>;
   readonly issuanceHandler: TaskHandler;
@@ -112,6 +114,8 @@ export const createIssuer = (options: IssuerOptions): Issuer => {
     page: (page) => credentials.page(did, page),
     changeStanding: (id, request) => changeStanding(options, id, request),
     revokeGrant: (its) => revokeGrant(options, its),
+    lastChange: async ({ holder, grant }) =>
+      Math.max(0, ...(await credentials.ofGrant(did, holder, grant)).map(({ standingAt }) => standingAt)),
     tidy: () => requests.forget(did, clock.now() - keptMs),
     issuanceHandler: createIssuanceHandler(options),
     standingHandler: (publisher) => createStandingHandler({ keys, notices }, publisher),

@@ -17,14 +17,19 @@ export const invite = (
   registry: Did,
   known: Participant | undefined,
   { did, name, roles }: Invitation,
-  its: { readonly hasJoined: boolean; readonly now: number },
+  its: {
+    readonly hasJoined: boolean;
+    readonly now: number;
+    /** The last change to credentials of this membership, ms: whatever was revoked until then may be issued again. */
+    readonly notBefore: number;
+  },
 ): Participant => ({
   registry,
   did,
   name,
   roles,
   state: its.hasJoined ? 'joined' : 'invited',
-  admittedAt: its.now,
+  admittedAt: Math.max(its.now, its.notBefore),
   joinedAt: its.hasJoined ? (known?.joinedAt ?? its.now) : null,
   leftAt: null,
   version: (known?.version ?? 0) + 1,

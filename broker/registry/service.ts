@@ -21,8 +21,12 @@ export interface Invited {
 }
 
 export interface Registry {
-  /** Admits a DID, with a code for it alone when it has not joined the log yet. */
-  readonly invite: (invitation: Invitation) => Promise<Invited>;
+  /**
+   * Admits a DID, with a code for it alone when it has not joined the log yet.
+   *
+   * @param notBefore the last change to credentials of this membership, ms.
+   */
+  readonly invite: (invitation: Invitation, notBefore?: number) => Promise<Invited>;
   /** The participant, when it is a member now. */
   readonly member: (did: Did) => Promise<Participant | undefined>;
   readonly page: (page: {
@@ -63,9 +67,9 @@ export const createRegistry = ({ registry, store, log, clock }: RegistryOptions)
 
   return {
     joined,
-    invite: async (invitation) => {
+    invite: async (invitation, notBefore = 0) => {
       const { did } = invitation;
-      const its = { hasJoined: log.hasJoined(did), now: clock.now() };
+      const its = { hasJoined: log.hasJoined(did), now: clock.now(), notBefore };
       const participant = await change(did, (known) => invite(registry, known, invitation, its));
       if (participant === undefined) throw new AppError('invariant-broken', { detail: 'an invitation left no trace' });
       if (its.hasJoined) return { participant, joinCode: null, expiresAt: null };
