@@ -119,6 +119,7 @@ describe('a service', () => {
 describe('repeated work', () => {
   test('begins at once, goes on after a failure, and ends with the service', async () => {
     const clock = manualClock(0);
+    const turn = () => new Promise((resolve) => setImmediate(resolve));
     let rounds = 0;
     const work = async () => {
       rounds += 1;
@@ -127,8 +128,9 @@ describe('repeated work', () => {
     const repeating = startRepeating({ everyMs: 10, work, clock, log: silentLogger });
     expect(rounds).toBe(1);
     for (let round = 0; round < 3; round += 1) {
-      await new Promise((resolve) => setImmediate(resolve));
+      await turn();
       clock.advance(10);
+      await turn();
     }
     await repeating[Symbol.asyncDispose]();
     clock.advance(10);
