@@ -11,7 +11,7 @@ import type { ParticipantKeys, SigningKey } from './keys.ts';
  * @param document the DID document, exactly the text that is served: the log compares it with what it fetches.
  */
 export const firstKeyEvent = (keys: ParticipantKeys, document: string, at: number): GeneralJws => {
-  const introduced = ({ kid, spki }: SigningKey, use: KeyEvent['keys'][number]['use']) => ({
+  const introduced = ({ kid, spki }: Pick<SigningKey, 'kid' | 'spki'>, use: KeyEvent['keys'][number]['use']) => ({
     kid,
     use,
     spki: encodeSpki(spki),
@@ -28,6 +28,7 @@ export const firstKeyEvent = (keys: ParticipantKeys, document: string, at: numbe
       introduced(keys.authentication, ['authentication', 'capabilityInvocation']),
       introduced(keys.keyAgreement, ['keyAgreement']),
       introduced(keys.assertion, ['assertionMethod']),
+      introduced({ kid: keys.multikeyId, spki: keys.assertion.spki }, ['assertionMethod']), // Data Integrity's name for it
     ],
     at: formatTime(at),
   };
