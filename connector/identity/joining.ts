@@ -48,7 +48,7 @@ export interface Joining {
 type Use = KeyEvent['keys'][number]['use'];
 
 /** Our first key event: every key of the document, under each of its names. */
-export const firstKeyEvent = (keys: ParticipantKeys, document: string, now: number): KeyEvent => {
+const firstKeyEvent = (keys: ParticipantKeys, document: string, now: number): KeyEvent => {
   const entry = (key: SigningKey, use: Use, kid = key.kid) => ({ kid, use, spki: toBase64(key.spki) });
   return keyEvent.parse({
     v: 1,
