@@ -1,0 +1,182 @@
+import { toBase64Url, utf8 } from '../../contracts/bytes.ts';
+import { isAppError } from '../../contracts/errors.ts';
+import type { Did } from '../../contracts/ids.ts';
+import { pricePlanDigest } from '../../contracts/ledger/price-plan.ts';
+import type { Clock } from '../../kernel/clock.ts';
+import { nodeCrypto } from '../../kernel/crypto.ts';
+import type { Logger } from '../../kernel/log.ts';
+import { type ListingTools, readListings } from './listings.pure.ts';
+import type { CatalogLimits, CatalogMembers, OfferStore, Provider, ReadCatalog } from './ports.ts';
+import { wordsOf } from './words.pure.ts';
+
+/** Reads the catalogs of members into the store: at an interval, on demand, and soon after somebody joined. */
+
+export interface HarvestOptions {
+  readonly store: OfferStore;
+  readonly members: CatalogMembers;
+  readonly read: ReadCatalog;
+  readonly newId: () => string;
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly intervalMs: number;
+  readonly limits?: Partial<HarvestLimits>;
+}
+
+export interface HarvestLimits extends CatalogLimits {
+  readonly maxDatasets: number;
+  /** Catalogs read at once; a slow member takes one of these places and no more. */
+  readonly maxConcurrent: number;
+}
+
+/** What became of one catalog. `fault` is null when it was read to its end. */
+export interface Harvested {
+  readonly provider: Did;
+  readonly at: number;
+  readonly datasets: number;
+  /** Datasets that could not be read. */
+  readonly skipped: number;
+  readonly removed: number;
+  readonly fault: string | null;
+}
+
+export interface Harvester extends AsyncDisposable {
+  /** Reads one catalog, or all; answers when it is done. */
+  readonly harvest: (provider?: Did) => Promise<readonly Harvested[]>;
+  /** Reads a catalog behind whatever happens, and tries again when it is not there yet: for those who just joined. */
+  readonly soon: (provider: Did) => void;
+  /** What became of each catalog last. */
+  readonly last: () => readonly Harvested[];
+}
+
+const defaultLimits: HarvestLimits = {
+  maxPages: 1_000,
+  maxPageBytes: 4 << 20,
+  maxBytes: 256 << 20,
+  maxMs: 120_000,
+  maxDatasets: 50_000,
+  maxConcurrent: 8,
+};
+const soonTries = 3;
+const soonPauseMs = 2_000;
+
+const hash = (text: string): string => toBase64Url(nodeCrypto.sha256(utf8(text)));
+/** 96 bits: enough for a store, short enough for an index that holds it for every word. */
+const idLength = 16;
+
+const toolsFor = (provider: Did): ListingTools => ({
+  idOf: (dataset) => hash(`${provider}\n${dataset}`).slice(0, idLength),
+  digestOf: hash,
+  planDigestOf: (plan) => pricePlanDigest(nodeCrypto, plan),
+  wordsOf,
+});
+
+/** Reads one catalog. What was seen before stays when it cannot be read to its end. */
+const harvestOne = async (options: HarvestOptions, limits: HarvestLimits, provider: Provider): Promise<Harvested> => {
+  const { store, read, clock, newId, log } = options;
+  const run = newId();
+  const tools = toolsFor(provider.did);
+  let datasets = 0;
+  let skipped = 0;
+  const done = (fault: string | null, removed: number): Harvested => {
+    const result = { provider: provider.did, at: clock.now(), datasets, skipped, removed, fault };
+    log[fault === null ? 'info' : 'warn'](result, 'a catalog was read');
+    return result;
+  };
+  try {
+    for await (const page of read(provider.did, limits)) {
+      const found = readListings(page, tools);
+      datasets += found.listings.length;
+      skipped += found.skipped;
+      if (datasets + skipped > limits.maxDatasets) return done(`it shows more than ${limits.maxDatasets} datasets`, 0);
+      await store.put(provider, { run, at: clock.now() }, found.listings);
+    }
+    return done(null, await store.finish(provider.did, run));
+  } catch (error) {
+    return done(isAppError(error) ? `${error.code}: ${error.message}` : 'internal-error', 0);
+  }
+};
+
+/** Runs work over a list, so many at once. */
+const inPool = async <Item>(
+  items: readonly Item[],
+  size: number,
+  work: (item: Item) => Promise<void>,
+): Promise<void> => {
+  const rest = items.values();
+  const worker = async (): Promise<void> => {
+    for (const item of rest) await work(item);
+  };
+  await Promise.all(Array.from({ length: Math.min(size, items.length) }, worker));
+};
+
+/** Whoever left is no longer found. */
+const forgetOthers = async ({ store, log }: HarvestOptions, members: readonly Provider[]): Promise<void> => {
+  const current = new Set(members.map(({ did }) => did));
+  for (const did of await store.providers()) {
+    if (current.has(did)) continue;
+    await store.forget(did);
+    log.info({ did }, 'the offers of a former member were removed');
+  }
+};
+
+/** Starts harvesting. */
+export const startHarvester = (options: HarvestOptions): Harvester => {
+  const { members, clock, log, intervalMs } = options;
+  const limits = { ...defaultLimits, ...options.limits };
+  const stopped = new AbortController();
+  const running = new Map<Did, Promise<Harvested>>();
+  const last = new Map<Did, Harvested>();
+  const behind = new Set<Promise<void>>();
+
+  /** One reading of a catalog at a time; who asks meanwhile gets the one that runs. */
+  const one = (provider: Provider): Promise<Harvested> => {
+    const known = running.get(provider.did);
+    if (known !== undefined) return known;
+    const started = harvestOne(options, limits, provider).finally(() => running.delete(provider.did));
+    running.set(provider.did, started);
+    return started;
+  };
+  const harvest = async (only?: Did): Promise<readonly Harvested[]> => {
+    const all = await members.list();
+    const wanted = all.filter(({ did }) => only === undefined || did === only);
+    const results: Harvested[] = [];
+    await inPool(wanted, limits.maxConcurrent, async (provider) => {
+      if (stopped.signal.aborted) return;
+      const result = await one(provider);
+      results.push(result);
+      last.set(provider.did, result);
+    });
+    if (only === undefined) await forgetOthers(options, all);
+    return results;
+  };
+  const trySoon = async (provider: Did): Promise<void> => {
+    for (let tries = 0; tries < soonTries && !stopped.signal.aborted; tries += 1) {
+      const [result] = await harvest(provider);
+      if (result?.fault === null) return;
+      await clock.sleep(soonPauseMs, stopped.signal);
+    }
+  };
+  const keepGoing = (work: Promise<void>): void => {
+    const tracked: Promise<void> = work
+      .catch((error: unknown) => log.error({ error }, 'catalogs could not be read'))
+      .finally(() => behind.delete(tracked));
+    behind.add(tracked);
+  };
+  const loop = async (): Promise<void> => {
+    while (!stopped.signal.aborted) {
+      await harvest().catch((error: unknown) => log.error({ error }, 'catalogs could not be read'));
+      await clock.sleep(intervalMs, stopped.signal);
+    }
+  };
+  keepGoing(loop());
+
+  return {
+    harvest,
+    soon: (provider) => keepGoing(trySoon(provider)),
+    last: () => [...last.values()],
+    [Symbol.asyncDispose]: async () => {
+      stopped.abort();
+      await Promise.all([...behind]);
+    },
+  };
+};

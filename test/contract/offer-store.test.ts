@@ -1,0 +1,125 @@
+import { describe, expect, test } from 'vitest';
+import { createSqlOfferStore, type OfferTables, offerMigrations } from '../../broker/adapters/sql/offer-store.ts';
+import type { Listing, OfferStore, Provider } from '../../broker/store/ports.ts';
+import type { Did } from '../../contracts/ids.ts';
+import { migrate } from '../../kernel/sql/migrate.ts';
+import { openSqlite } from '../../kernel/sql/sqlite.ts';
+
+const anna: Provider = { did: 'did:web:anna.example' as Did, name: 'Anna' };
+const bert: Provider = { did: 'did:web:bert.example' as Did, name: 'Bert' };
+const offer = {
+  id: 'urn:offer:1',
+  rules: { permission: [{ action: 'use' }] },
+  assurance: 'cosigned' as const,
+  price: '',
+  pricePlan: null,
+};
+const listing = (id: string, words: readonly string[], title = 'Rain'): Listing => ({
+  id,
+  dataset: `urn:asset:${id}`,
+  title,
+  description: 'd',
+  keywords: ['k'],
+  offers: [offer],
+  digest: `${title} ${words.join(' ')}`,
+  words,
+});
+const seen = (run: string, at = 1) => ({ run, at });
+const start = (word: string) => ({ word, id: '' });
+
+const adapters: Readonly<Record<string, () => Promise<OfferStore>>> = {
+  sqlite: async () => {
+    const { db } = openSqlite<OfferTables>({ path: ':memory:' });
+    await migrate(db, 'offers', offerMigrations);
+    return createSqlOfferStore(db);
+  },
+};
+
+describe.each(Object.entries(adapters))('OfferStore on %s', (_name, create) => {
+  test('gives back listings in the order asked for, with their provider', async () => {
+    const store = await create();
+    await store.put(anna, seen('1', 7), [listing('a', ['rain']), listing('b', ['snow'])]);
+    expect(await store.read.entries(['b', 'x', 'a'])).toEqual([
+      expect.objectContaining({ dataset: 'urn:asset:b', provider: anna }),
+      {
+        provider: anna,
+        dataset: 'urn:asset:a',
+        title: 'Rain',
+        description: 'd',
+        keywords: ['k'],
+        offers: [offer],
+        harvestedAt: '1970-01-01T00:00:00.007Z',
+      },
+    ]);
+    expect(await store.read.entries([])).toEqual([]);
+    expect(await store.read.ids('', 10)).toEqual(['a', 'b']);
+    expect(await store.read.ids('a', 10)).toEqual(['b']);
+    expect(await store.read.ids('', 1)).toEqual(['a']);
+  });
+
+  test('finds places of words by their beginning, in order, behind a place', async () => {
+    const store = await create();
+    await store.put(anna, seen('1'), [
+      listing('a', ['water', 'waterstand']),
+      listing('b', ['water']),
+      listing('c', ['waterstand', 'wind']),
+      listing('d', ['wat\u{10ffff}']),
+    ]);
+    const places = async (prefix: string, after = start(prefix), limit = 10) =>
+      (await store.read.scan(prefix, after, limit)).map(({ word, id }) => `${word} ${id}`);
+    expect(await places('water')).toEqual(['water a', 'water b', 'waterstand a', 'waterstand c']);
+    expect(await places('water', { word: 'water', id: 'b' }, 1)).toEqual(['waterstand a']);
+    expect(await places('waters')).toEqual(['waterstand a', 'waterstand c']);
+    expect(await places('x')).toEqual([]);
+    expect(await store.read.count('wat', 10)).toBe(4);
+    expect(await store.read.count('wat', 2)).toBe(2);
+    expect(await store.read.firstWords('water', ['a', 'b', 'c', 'd', 'e'])).toEqual(
+      new Map([
+        ['a', 'water'],
+        ['b', 'water'],
+        ['c', 'waterstand'],
+      ]),
+    );
+    expect(await store.read.firstWords('water', [])).toEqual(new Map());
+  });
+
+  test('a listing is replaced with its words, an unchanged one only marked', async () => {
+    const store = await create();
+    await store.put(anna, seen('1', 1), [listing('a', ['old']), listing('b', ['same'])]);
+    await store.put(anna, seen('2', 2), [listing('a', ['new'], 'Snow'), listing('b', ['same'])]);
+    expect(await store.read.scan('old', start('old'), 10)).toEqual([]);
+    expect(await store.read.scan('new', start('new'), 10)).toHaveLength(1);
+    const [a, b] = await store.read.entries(['a', 'b']);
+    expect(a?.title).toBe('Snow');
+    expect(b?.harvestedAt).toBe('1970-01-01T00:00:00.002Z');
+  });
+
+  test('what a run did not see is removed, and only of its provider', async () => {
+    const store = await create();
+    const many = Array.from({ length: 60 }, (_, index) => listing(`m${String(index).padStart(2, '0')}`, ['many']));
+    await store.put(anna, seen('1'), many);
+    await store.put(bert, seen('1'), [listing('z', ['many'])]);
+    await store.put(anna, seen('2'), many.slice(0, 5));
+    expect(await store.finish(anna.did, '2')).toBe(55);
+    expect(await store.read.count('many', 100)).toBe(6);
+    expect(await store.read.ids('', 100)).toHaveLength(6);
+    expect(await store.finish(anna.did, '2')).toBe(0);
+  });
+
+  test('a provider is forgotten with everything of it', async () => {
+    const store = await create();
+    await store.put(anna, seen('1'), [listing('a', ['rain'])]);
+    await store.put(bert, seen('1'), [listing('b', ['rain'])]);
+    expect(await store.providers()).toEqual([anna.did, bert.did]);
+    await store.forget(anna.did);
+    expect(await store.providers()).toEqual([bert.did]);
+    expect(await store.read.ids('', 10)).toEqual(['b']);
+    expect(await store.read.count('rain', 10)).toBe(1);
+  });
+
+  test('an empty page keeps the provider known', async () => {
+    const store = await create();
+    await store.put(anna, seen('1'), []);
+    expect(await store.providers()).toEqual([anna.did]);
+  });
+});
