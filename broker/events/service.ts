@@ -148,11 +148,9 @@ const eventOf = (notice: StandingNotice, jws: GeneralJws, at: number): NewEvent 
 });
 
 /** Brings events from the rows to the streams, in order, whoever appended them. */
-const createCourier = async (store: EventStore, streams: Streams) => {
+const createCourier = async (store: EventStore, streams: Streams): Promise<() => Promise<void>> => {
   let sent = await store.read.head();
-  let isBehind = false;
-  const run = async (): Promise<void> => {
-    isBehind = true;
+  return async () => {
     for (let isMore = true; isMore; ) {
       const events = await store.read.since(sent, pageSize);
       for (const event of events) {
@@ -161,12 +159,8 @@ const createCourier = async (store: EventStore, streams: Streams) => {
       }
       isMore = events.length === pageSize;
     }
-    isBehind = false;
   };
-  return { run, isBehind: () => isBehind };
 };
-
-type Turns = ReturnType<typeof createTurns>;
 
 /** Puts a notice into the queue; false when it changes nothing. */
 const enqueueNotice = async (
@@ -312,8 +306,8 @@ export const startEvents = async (options: EventsOptions): Promise<Events> => {
   const limits = { ...defaultLimits, ...options.limits };
   const frame = createFrames(keys);
   const streams = createStreams({ limits, log, frameOf: (event, n) => frame({ ...contentOf(event), n }) });
-  const turns: Turns = createTurns();
-  const courier = await createCourier(store, streams);
+  const turns = createTurns();
+  const carry = await createCourier(store, streams);
   const stopped = new AbortController();
   const countOpen = createRate(clock, limits.maxOpensPerMinute, 'connections');
   const countNotice = createRate(clock, limits.maxNoticesPerMinute, 'notices');
@@ -331,10 +325,11 @@ export const startEvents = async (options: EventsOptions): Promise<Events> => {
   const queue = (append: () => Promise<boolean>): Promise<boolean> =>
     turns(async () => {
       const isNew = await append();
-      if (isNew) await courier.run();
+      if (isNew) await carry();
       return isNew;
     });
-  const catchUp = (): Promise<void> => (courier.isBehind() ? turns(courier.run) : Promise.resolve());
+  /** The safety net behind the wake-ups: what another process appended, or what failed on its way. */
+  const catchUp = (): Promise<void> => turns(carry);
   const heart = startHeart(options, { streams, beat, heartbeat, catchUp }, stopped.signal);
 
   return {

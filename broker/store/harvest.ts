@@ -58,6 +58,8 @@ const defaultLimits: HarvestLimits = {
 };
 const soonTries = 3;
 const soonPauseMs = 2_000;
+/** A member that is slow when this stops is not waited for: what it answers later is not taken. */
+const stopMs = 1_000;
 
 const hash = (text: string): string => toBase64Url(nodeCrypto.sha256(utf8(text)));
 /** 96 bits: enough for a store, short enough for an index that holds it for every word. */
@@ -71,7 +73,11 @@ const toolsFor = (provider: Did): ListingTools => ({
 });
 
 /** Reads one catalog. What was seen before stays when it cannot be read to its end. */
-const harvestOne = async (options: HarvestOptions, limits: HarvestLimits, provider: Provider): Promise<Harvested> => {
+const harvestOne = async (
+  options: HarvestOptions,
+  { limits, isStopped }: { readonly limits: HarvestLimits; readonly isStopped: () => boolean },
+  provider: Provider,
+): Promise<Harvested> => {
   const { store, read, clock, newId, log } = options;
   const run = newId();
   const tools = toolsFor(provider.did);
@@ -84,6 +90,7 @@ const harvestOne = async (options: HarvestOptions, limits: HarvestLimits, provid
   };
   try {
     for await (const page of read(provider.did, limits)) {
+      if (isStopped()) return done('stopped', 0);
       const found = readListings(page, tools);
       datasets += found.listings.length;
       skipped += found.skipped;
@@ -125,16 +132,28 @@ export const startHarvester = (options: HarvestOptions): Harvester => {
   const limits = { ...defaultLimits, ...options.limits };
   const stopped = new AbortController();
   const running = new Map<Did, Promise<Harvested>>();
+  const waiting = new Map<Did, Promise<Harvested>>();
   const last = new Map<Did, Harvested>();
   const behind = new Set<Promise<void>>();
 
-  /** One reading of a catalog at a time; who asks meanwhile gets the one that runs. */
+  /** One reading of a catalog at a time. Who asks while it runs gets the next: the one that runs may have passed the news. */
   const one = (provider: Provider): Promise<Harvested> => {
-    const known = running.get(provider.did);
-    if (known !== undefined) return known;
-    const started = harvestOne(options, limits, provider).finally(() => running.delete(provider.did));
-    running.set(provider.did, started);
-    return started;
+    const { did } = provider;
+    const due = waiting.get(did);
+    if (due !== undefined) return due;
+    const before = running.get(did);
+    const begin = (): Promise<Harvested> => {
+      waiting.delete(did);
+      const started = harvestOne(options, { limits, isStopped: () => stopped.signal.aborted }, provider).finally(() =>
+        running.delete(did),
+      );
+      running.set(did, started);
+      return started;
+    };
+    if (before === undefined) return begin();
+    const next = before.then(begin);
+    waiting.set(did, next);
+    return next;
   };
   const harvest = async (only?: Did): Promise<readonly Harvested[]> => {
     const all = await members.list();
@@ -176,7 +195,9 @@ export const startHarvester = (options: HarvestOptions): Harvester => {
     last: () => [...last.values()],
     [Symbol.asyncDispose]: async () => {
       stopped.abort();
-      await Promise.all([...behind]);
+      const waited = new AbortController();
+      await Promise.race([Promise.all([...behind]), clock.sleep(stopMs, waited.signal)]);
+      waited.abort();
     },
   };
 };

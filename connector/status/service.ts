@@ -92,11 +92,18 @@ const createSilence = (clock: Clock, heardAt: number | undefined) => {
   // Whoever starts anew has heard nothing since; a row of starts must not make a grace longer than it is.
   let heard = -Math.max(0, time.seen - (heardAt ?? time.seen));
   let least = Number.POSITIVE_INFINITY;
+  let latest = time.seen;
   const total = (): number => {
     time = elapse(time, clock.now());
+    latest = Math.max(latest, time.seen);
     return time.total;
   };
   return {
+    /** The latest moment that was seen: a notice date that has passed stays passed. */
+    latest: (): number => {
+      total();
+      return latest;
+    },
     ms: (): number => total() - heard,
     open: (): void => {
       least = Number.POSITIVE_INFINITY;
@@ -193,9 +200,9 @@ const startTicks = (
       if (isSilent) log.warn({ silentSeconds: Math.floor(silentMs / 1_000) }, 'the broker is silent');
       else log.info({}, 'the broker speaks again');
     }
-    if (isSilent || wasSilent || book.hasFallenDue(last, now)) changes.tell();
+    if (isSilent || wasSilent || book.hasFallenDue(last, silence.latest())) changes.tell();
     wasSilent = isSilent;
-    last = Math.max(last, now);
+    last = silence.latest();
     const waiting = follower.waitingSince();
     if (waiting !== undefined && Math.abs(now - waiting) > deadAfterMs) follower.restart();
     if (count % ticksPerRetry === 0) retry();
@@ -255,7 +262,7 @@ export const startStatus = async (options: StatusOptions): Promise<Status> => {
 
   return {
     check: (subjects, allowed) => {
-      const now = clock.now();
+      const now = silence.latest();
       for (const subject of subjects) if (book.isOut(subject, now)) return revoked;
       return isWhole() ? judgeSilence(silence.ms(), allowed) : unknown;
     },

@@ -449,6 +449,8 @@ describe('what is known', () => {
     await world.pass(2_250);
     expect(stateOf(status, 'urn:uuid:1').state).toBe('revoked');
     expect(calls).toBe(1);
+    world.clock.advance(-60_000);
+    expect(stateOf(status, 'urn:uuid:1').state).toBe('revoked');
   });
 
   test('an issuer that cannot be reached is believed to have revoked until it can be asked', async () => {
