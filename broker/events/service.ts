@@ -261,19 +261,27 @@ const startHeart = (
 ): Promise<void> => {
   const { clock, store, log } = options;
   const upkeep = async (count: number): Promise<void> => {
-    await its.catchUp();
-    if (count % beatsPerCheck === 0) await dropStrangers(options, its.streams);
-    if (count % beatsPerPrune === 1) await store.prune(clock.now() - keptMs);
+    try {
+      await its.catchUp();
+      if (count % beatsPerCheck === 0) await dropStrangers(options, its.streams);
+      if (count % beatsPerPrune === 1) await store.prune(clock.now() - keptMs);
+    } catch (error) {
+      log.error({ error }, 'the upkeep of the events failed');
+    }
   };
   const loop = async (): Promise<void> => {
+    let working: Promise<void> | undefined;
     for (let count = 1; !signal.aborted; count += 1) {
       await clock.sleep(beatMs, signal);
-      if (signal.aborted) return;
+      if (signal.aborted) break;
       const at = its.beat();
       for (const stream of its.streams.all()) its.heartbeat(stream, at);
-      // Not awaited: a slow disk must not stop the heart.
-      upkeep(count).catch((error: unknown) => log.error({ error }, 'the upkeep of the events failed'));
+      // Not awaited before the next beat: a slow disk must not stop the heart.
+      working ??= upkeep(count).finally(() => {
+        working = undefined;
+      });
     }
+    await working;
   };
   return loop();
 };
