@@ -257,7 +257,6 @@ describe('harvest', () => {
   });
 
   test.each([
-    ['leads to another origin', { link: '<https://other.example/next>; rel=next', datasets: [] }],
     ['leads back to itself', { link: '<request>; rel="next"', datasets: [] }],
     ['leads nowhere', { link: '<http://[>; rel="next"', datasets: [] }],
     ['is another’s', { participantId: 'did:web:other.example' }],
@@ -273,6 +272,24 @@ describe('harvest', () => {
     const [result] = await harvester.harvest(anna.did);
     expect(result?.fault).toContain('fetch-failed');
     expect(await titles('bewaard')).toEqual(['Bewaard']);
+  });
+
+  test('a catalog that leads to somebody else does not get our token there', async () => {
+    const callers = serveCatalog(bert, () => ({}));
+    const next = `${bert.origin}/dsp/2025-1/catalog/request`;
+    serveCatalog(anna, () => ({ datasets: [], link: `<${next}>; rel=next`, participantId: anna.did }));
+    const { harvester } = await start({ members: { list: async () => [{ did: anna.did, name: 'Anna' }] } });
+    await using _harvester = harvester;
+    let asked = 0;
+    const app = new Hono();
+    app.all('*', () => {
+      asked += 1;
+      return Response.json({});
+    });
+    bert.serve(app);
+    const [result] = await harvester.harvest(anna.did);
+    expect(result?.fault).toContain('somebody else');
+    expect([asked, callers.length]).toEqual([0, 0]);
   });
 
   test('pages, bytes, datasets and time are limited', async () => {
