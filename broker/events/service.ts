@@ -85,7 +85,8 @@ const beatMs = 1_000;
 const keptMs = 24 * 3_600_000;
 /** No credential lives longer than the notices of a snapshot reach back (credentials §7). */
 const noticeLifetimeMs = 3 * 366 * 24 * 3_600_000;
-const maxMissed = 10_000;
+/** Whoever missed more gets a snapshot: one signature instead of one for each. */
+const maxMissed = 1_000;
 const maxInForce = 100_000;
 const pageSize = 500;
 const maxTries = 3;

@@ -21,6 +21,8 @@ export interface EvidenceOptions {
   readonly issuerOf: (subject: string) => Did | undefined;
   readonly resolver: DidResolver;
   readonly clock: Clock;
+  /** Whether a word would change what is known; one that would not is not verified again. */
+  readonly isNews: (notice: Notice) => boolean;
 }
 
 /** Nobody waits longer for an issuer's document before its word is held: one slow host must not stop the stream. */
@@ -40,7 +42,7 @@ export type CheckEvidence = (event: Event, isPatient: boolean) => Promise<Proof 
 
 /** Builds the check; it gives undefined for events that carry no standing. */
 export const createEvidenceCheck = (options: EvidenceOptions): CheckEvidence => {
-  const { broker, accreditors, issuerOf, resolver, clock } = options;
+  const { broker, accreditors, issuerOf, resolver, clock, isNews } = options;
   const slowUntil = new Map<Did, number>();
 
   const isSigned = async (event: Event, issuer: Did): Promise<boolean | undefined> => {
@@ -82,6 +84,7 @@ export const createEvidenceCheck = (options: EvidenceOptions): CheckEvidence => 
     if ('do' in said) return said;
     const issuer = said.issuer as Did;
     const notice = noticeOf(event, { type, issuer, at: msOf(said.at) });
+    if (!isNews(notice)) return { do: 'drop', why: 'it changes nothing', isForged: false };
     const found = isPatient ? await isSigned(event, issuer) : await withPatience(event, issuer);
     if (found === undefined) return { do: 'hold', notice: { ...notice, isHeld: true } };
     return found ? { do: 'believe', notice } : forged('the evidence is not signed by a key of its issuer');

@@ -65,6 +65,10 @@ const ticksPerRetry = 20;
 const ticksPerSave = 240;
 /** A connection without a word for this long is given up for another. */
 const deadAfterMs = 5_000;
+/** Of a long snapshot so many words are verified before requests get their turn. */
+const eventsPerTurn = 100;
+
+const turnOfOthers = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
 const revoked: StandingAnswer = { state: 'revoked' };
 const unknown: StandingAnswer = { state: 'unknown' };
@@ -165,7 +169,8 @@ const createTaking = ({ log }: StatusOptions, { book, keeper, changes, standings
       book.remove(held);
       keeper.remove(held);
       if (proof?.do === 'believe') believe(proof.notice);
-      else log.error({ subject, issuer: held.issuer }, 'a word that was held was not its issuer’s');
+      else if (proof?.do === 'drop' && proof.isForged)
+        log.error({ subject, issuer: held.issuer }, 'a word that was held was not its issuer’s');
       changes.tell();
     }
   };
@@ -225,13 +230,14 @@ export const startStatus = async (options: StatusOptions): Promise<Status> => {
   const name = { participant, broker };
   const known = await store.load(name);
   const followed = known?.followed ?? { n: null, wordAt: 0, heardAt: clock.now() };
+  const knownBook = createBook(known?.notices ?? [], issuerOf);
   const parts: Parts = {
-    book: createBook(known?.notices ?? [], issuerOf),
+    book: knownBook,
     keeper: createKeeper({ store, name, log, followed }),
     silence: createSilence(clock, followed.heardAt),
     changes: createListeners<void>(log),
     standings: createListeners<StandingChanged>(log),
-    checkEvidence: createEvidenceCheck({ ...options, issuerOf }),
+    checkEvidence: createEvidenceCheck({ ...options, issuerOf, isNews: knownBook.isNews }),
   };
   const { book, keeper, silence, changes, standings } = parts;
   const { takeOne, retryHeld } = createTaking(options, parts);
@@ -253,7 +259,10 @@ export const startStatus = async (options: StatusOptions): Promise<Status> => {
     onOpen: silence.open,
     onWord: hear,
     onEvents: async (events, n) => {
-      for (const event of events) await takeOne(event);
+      for (const [index, event] of events.entries()) {
+        await takeOne(event);
+        if (index % eventsPerTurn === eventsPerTurn - 1) await turnOfOthers();
+      }
       keeper.advance(n);
       keeper.flush();
     },

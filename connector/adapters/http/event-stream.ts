@@ -24,7 +24,7 @@ const maxMessageLength = 128 << 20;
 const codes: Readonly<Record<number, ErrorCode>> = { 401: 'unauthenticated', 403: 'forbidden', 503: 'busy' };
 
 /** The data of each server-sent event out of pieces of text, however they are cut. Names, ids and comments are passed over. */
-export const createEventParser = (): ((piece: string) => readonly string[]) => {
+export const createEventParser = (maxLength = maxMessageLength): ((piece: string) => readonly string[]) => {
   let rest = '';
   let data: string[] = [];
   let length = 0;
@@ -44,8 +44,8 @@ export const createEventParser = (): ((piece: string) => readonly string[]) => {
     lines[0] = `${rest}${lines[0] ?? ''}`;
     rest = lines.pop() ?? '';
     for (const line of lines) takeLine(line.replace(/\r$/, ''), done);
-    if (rest.length + length > maxMessageLength)
-      throw new AppError('fetch-failed', { detail: `a message of the stream is longer than ${maxMessageLength}` });
+    if (rest.length + length > maxLength)
+      throw new AppError('fetch-failed', { detail: `a message of the stream is longer than ${maxLength}` });
     return done;
   };
 };
