@@ -1,80 +1,28 @@
-import { createMerkleProof, createMPT } from '@ethereumjs/mpt';
 import { RLP } from '@ethereumjs/rlp';
 import fc from 'fast-check';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { nodeCrypto } from '../../kernel/crypto.ts';
 import { keccak256 } from '../../kernel/keccak.ts';
-import { concat, fromBase64, sameBytes, toBase64, toHex, utf8 } from '../bytes.ts';
+import {
+  anchorContract,
+  anchorTopics,
+  bytes32,
+  encodeReceipt as encodeAny,
+  makeAnchor,
+  type ReceiptParts,
+  trustIn,
+} from '../../test/support/anchors.ts';
+import { concat, fromBase64, sameBytes, toBase64, utf8 } from '../bytes.ts';
 import type { Checkpoint } from '../ledger/note.ts';
 import type { EvmAnchor, TrustFile } from '../ledger/receipt.ts';
-import { anchoredTopic, logIdOf, verifyAnchor } from './proof.ts';
+import { verifyAnchor } from './proof.ts';
 import { decodeRlp, isBytes, isList, type Rlp } from './rlp.ts';
-
-/** Blocks, tries and receipts made with an independent implementation of the chain's own formats. */
 
 const tools = { keccak256, sha256: nodeCrypto.sha256 };
 const checkpoint: Checkpoint = { origin: 'broker.example/log/2026', size: 70_000, root: new Uint8Array(32).fill(7) };
-const contract = new Uint8Array(20).fill(0xab);
-const bytes32 = (value: bigint) => Buffer.from(value.toString(16).padStart(64, '0'), 'hex');
+const goodTopics = anchorTopics(checkpoint);
+const encodeReceipt = (parts: ReceiptParts = {}) => encodeAny({ topics: goodTopics, ...parts });
 
-interface ReceiptParts {
-  readonly status?: number;
-  readonly address?: Uint8Array;
-  readonly topics?: readonly Uint8Array[];
-  readonly data?: Uint8Array;
-  readonly typed?: boolean;
-}
-
-const goodTopics = [
-  Buffer.from(anchoredTopic.slice(2), 'hex'),
-  logIdOf(tools, checkpoint.origin),
-  bytes32(70_000n),
-  checkpoint.root,
-];
-
-const encodeReceipt = ({
-  status = 1,
-  address = contract,
-  topics = goodTopics,
-  data = new Uint8Array(32),
-  typed = true,
-}: ReceiptParts = {}) => {
-  const log = [address, [...topics], data];
-  const body = RLP.encode([
-    status === 0 ? new Uint8Array(0) : Uint8Array.of(status),
-    Uint8Array.of(0x52, 0x08),
-    new Uint8Array(256),
-    [log],
-  ]);
-  return typed ? concat(Uint8Array.of(2), body) : body;
-};
-
-const makeAnchor = async (receipts: readonly Uint8Array[], position: number, changes: Partial<EvmAnchor> = {}) => {
-  const trie = await createMPT({ useKeyHashing: false });
-  const keyOf = (index: number) => RLP.encode(index);
-  for (const [index, receipt] of receipts.entries()) await trie.put(keyOf(index), receipt);
-  const header: Uint8Array[] = Array.from({ length: 21 }, (_, field) => new Uint8Array(32).fill(field + 1));
-  header[5] = trie.root();
-  header[8] = Uint8Array.of(0x01, 0x00);
-  const encoded = RLP.encode(header);
-  const proof = await createMerkleProof(trie, keyOf(position));
-  const anchor: EvmAnchor = {
-    kind: 'evm',
-    chainId: '31337',
-    contract: `0x${toHex(contract)}`,
-    header: toBase64(encoded),
-    key: toBase64(keyOf(position)),
-    nodes: proof.map((node) => toBase64(node)),
-    logIndex: '0',
-    later: null,
-    ...changes,
-  };
-  return { anchor, blockHash: `0x${toHex(keccak256(encoded))}` };
-};
-
-const trustIn = (blockHash: string): TrustFile['chains'] => [
-  { chainId: '31337', contract: `0x${toHex(contract)}`, blocks: [blockHash] },
-];
 const check = (anchor: EvmAnchor, chains: TrustFile['chains'] = [], its = checkpoint) =>
   verifyAnchor(tools, anchor, its, chains);
 
@@ -186,7 +134,7 @@ describe('anchor proof', () => {
   test('an event that is no log, and a receipt that is none, are refused', async () => {
     const noLog = concat(
       Uint8Array.of(2),
-      RLP.encode([Uint8Array.of(1), new Uint8Array(0), new Uint8Array(256), [[contract]]]),
+      RLP.encode([Uint8Array.of(1), new Uint8Array(0), new Uint8Array(256), [[anchorContract]]]),
     );
     const noList = concat(
       Uint8Array.of(2),

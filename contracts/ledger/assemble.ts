@@ -27,6 +27,9 @@ interface FrameParts {
   readonly anchors: readonly EvmAnchor[];
 }
 
+/** A checkpoint, and the public entries below it. */
+export type FollowedTo = Pick<Followed, 'checkpoint' | 'note' | 'publics'>;
+
 /**
  * The shared part of all receipts of a statement, under the checkpoint that was followed to: both entries, and every key
  * entry of both parties.
@@ -35,7 +38,7 @@ interface FrameParts {
  */
 export const frameOf = async (
   tools: Pick<FollowTools, 'crypto' | 'fetch'>,
-  followed: Followed,
+  followed: FollowedTo,
   { statement, agreement, sums, anchors }: FrameParts,
 ): Promise<Checked<ReceiptFrame>> => {
   const read = readStatementArtifact(statement.artifact);

@@ -131,7 +131,7 @@ export const followLog = async (tools: FollowTools, seen: Followed | undefined):
 /** The public entries that decide about the keys of these DIDs: their key events, and what made them effective. */
 export const keyEntriesOf = (
   crypto: Pick<Crypto, 'sha256'>,
-  followed: Followed,
+  followed: Pick<Followed, 'publics'>,
   dids: readonly string[],
 ): readonly FollowedEntry[] => {
   const events = new Set<string>();

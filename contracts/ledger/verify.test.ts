@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { nodeCrypto } from '../../kernel/crypto.ts';
 import { keccak256 } from '../../kernel/keccak.ts';
+import { changed, expectedSteps, partOf, placesIn, replaceAt } from '../../test/support/changed-receipts.ts';
 import { ed25519FromByte } from '../../test/support/keys.ts';
 import {
   buildWorld,
@@ -31,58 +32,6 @@ const failedAt = (verdict: Verdict) => verdict.steps.filter((step) => step.state
 const world = buildWorld();
 const verifyWorld = (file: Parameters<typeof receiptText>[0], its = world.trust) =>
   verifyReceipt(tools, its, receiptText(file));
-
-type Path = readonly (string | number)[];
-
-/** All places of strings and numbers in a value. */
-const placesIn = (value: Json, path: Path = []): { path: Path; value: Json }[] => {
-  if (typeof value !== 'object' || value === null) return [{ path, value }];
-  return Object.entries(value).flatMap(([key, item]) => placesIn(item as Json, [...path, key]));
-};
-
-const replaceAt = (value: Json, path: Path, change: (old: Json) => Json): Json => {
-  const [key, ...rest] = path;
-  if (key === undefined) return change(value);
-  if (Array.isArray(value))
-    return value.map((item: Json, index) => (String(index) === key ? replaceAt(item, rest, change) : item));
-  return { ...(value as object), [key]: replaceAt((value as { [key: string]: Json })[key] ?? null, rest, change) };
-};
-
-/** Another value of the same kind: the first letter or digit is another one. */
-const changed = (old: Json): Json => {
-  if (old === true || old === false) return !old;
-  if (typeof old !== 'string') return 2;
-  if (old === '') return 'x';
-  const at = old.search(/[0-9A-Za-z]/);
-  const next = /[0-9]/.test(old[at] ?? '') ? String((Number(old[at]) + 1) % 10) : old[at] === 'A' ? 'B' : 'A';
-  return `${old.slice(0, at)}${next}${old.slice(at + 1)}`;
-};
-
-/** The steps at which a change in this part of a receipt must be found; 0 is the form of the file. */
-const expectedSteps: Readonly<Record<string, readonly number[]>> = {
-  record: [0, 1],
-  context: [0, 1],
-  recordPath: [0, 1],
-  'statement.artifact': [0, 2, 3, 4],
-  'statement.entry': [0, 4, 5],
-  'statement.proof': [0, 2, 5],
-  'agreement.artifact': [0, 2, 3, 4],
-  'agreement.entry': [0, 4, 5],
-  'agreement.proof': [0, 2, 5],
-  'keys.artifact': [0, 2, 4],
-  'keys.entry': [0, 4, 5],
-  'keys.proof': [0, 2, 5],
-  sums: [0, 3],
-  checkpoint: [0, 5],
-  type: [0],
-  v: [0],
-};
-const partOf = (path: Path): string =>
-  path[0] === 'statement' || path[0] === 'agreement'
-    ? `${path[0]}.${path[1]}`
-    : path[0] === 'keys'
-      ? `keys.${path[2]}`
-      : String(path[0]);
 
 describe('verification of receipts', () => {
   test('the receipt of the known answers is valid', () => {

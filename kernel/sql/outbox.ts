@@ -69,6 +69,17 @@ export const putTask = async <Tables extends OutboxTable>(
     on conflict (topic, id) do nothing`.execute(db);
 };
 
+/** The same, but a task that is there already becomes due at this time, unless it is due earlier. */
+export const hurryTask = async <Tables extends OutboxTable>(
+  db: Kysely<Tables>,
+  task: Omit<Task, 'attempts'>,
+  dueAt: number,
+): Promise<void> => {
+  await sql`insert into outbox (id, topic, participant, subject, due_at, attempts, leased_until)
+    values (${task.id}, ${task.topic}, ${task.participant}, ${task.subject}, ${dueAt}, 0, 0)
+    on conflict (topic, id) do update set due_at = excluded.due_at where outbox.due_at > excluded.due_at`.execute(db);
+};
+
 export interface OutboxOptions {
   readonly db: Kysely<OutboxTable>;
   readonly clock: Clock;

@@ -5,15 +5,18 @@ import type { ParticipantKeys } from '../../../kernel/keys.ts';
 import type { Random } from '../../../kernel/random.ts';
 import type { AgreementSigner } from '../../negotiation/ports.ts';
 
-/** Signs agreements and their ends with the participant's assertion key; checks the peer's by its DID document. */
-export const createAgreementSigner = (options: {
+/** Signs agreements and their ends with the participants' assertion keys, and verifies them by DID document. */
+
+export interface AgreementSignerOptions {
   readonly keys: (participant: ParticipantId) => ParticipantKeys;
   readonly resolver: DidResolver;
   readonly random: Random;
-}): AgreementSigner => ({
-  sign: async (participant, { typ, payload }) => signAssertion(options.keys(participant).assertion, payload, typ),
+}
+
+export const createAgreementSigner = ({ keys, resolver, random }: AgreementSignerOptions): AgreementSigner => ({
+  sign: async (participant, { typ, payload }) => signAssertion(keys(participant).assertion, payload, typ),
   makeLeafKey,
   leafKeyId: leafKeyIdOf,
-  randomBytes: (length) => options.random.bytes(length),
-  verify: (artifact, signature) => isAssertionOf(options.resolver, artifact, signature),
+  randomBytes: (length) => random.bytes(length),
+  verify: (artifact, signature) => isAssertionOf(resolver, artifact, signature),
 });
