@@ -56,7 +56,7 @@ describe('following the broker’s log', () => {
     expect(second.alarms).toEqual([]);
   });
 
-  test('goes on by itself, and whoever asks during a visit shares it', async () => {
+  test('goes on by itself, and all who ask during a visit share the one behind it', async () => {
     await using broker = await brokerWith(3);
     await using connector = await startConnector(broker, { did: provider.did, clock, followIntervalMs: 5 });
     await broker.ledger.register(agreementBody().body, provider.did);
@@ -64,8 +64,12 @@ describe('following the broker’s log', () => {
       () => connector.evidence.follower.current(),
       (known) => known?.checkpoint.size === 4,
     );
-    const both = await Promise.all([connector.evidence.follower.follow(), connector.evidence.follower.follow()]);
-    expect(both[0]).toBe(both[1]);
+    const { follow } = connector.evidence.follower;
+    const before = broker.asked.length;
+    const [, second, third] = await Promise.all([follow(), follow(), follow()]);
+    expect(second).toBe(third);
+    const visits = broker.asked.slice(before).filter((path) => path.endsWith('/checkpoint'));
+    expect(visits.length).toBeLessThanOrEqual(3);
   });
 
   test('of two processes on one database, each believes what the other kept', async () => {
@@ -176,7 +180,8 @@ describe('a log that cannot be believed', () => {
       return times === 1 ? its.old : undefined;
     });
     expect((await its.connector.evidence.follower.follow()).checkpoint.size).toBe(4);
-    expect([times, its.connector.alarms]).toEqual([2, []]);
+    expect(times).toBeGreaterThan(1);
+    expect(its.connector.alarms).toEqual([]);
   });
 
   test('because it forked, at the same size or a greater one, raises an alarm', async () => {

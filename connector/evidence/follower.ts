@@ -17,7 +17,8 @@ import { checkPromises } from './promises.ts';
 
 export interface Follower extends AsyncDisposable {
   /**
-   * Reads what is new. Whoever asks during a visit gets the same one.
+   * Reads what is new. Who asks during a visit gets the one behind it, together with all others who do: the log may have
+   * grown since it began.
    *
    * @throws AppError `not-yet` while there is no checkpoint, `fetch-failed`, `log-not-believed`.
    */
@@ -118,6 +119,7 @@ export const startFollower = (options: FollowerOptions): Follower => {
   const stopped = new AbortController();
   let state: Followed | undefined;
   let visiting: Promise<Followed> | undefined;
+  let waiting: Promise<Followed> | undefined;
 
   const toolsOf = ({ url, policy, registryKey }: KnownLog): FollowTools => ({
     crypto: nodeCrypto,
@@ -148,11 +150,20 @@ export const startFollower = (options: FollowerOptions): Follower => {
     return next;
   };
 
-  const follow = (): Promise<Followed> => {
-    visiting ??= visit().finally(() => {
-      visiting = undefined;
+  const begin = (): Promise<Followed> => {
+    waiting = undefined;
+    const own = visit().finally(() => {
+      if (visiting === own) visiting = undefined;
     });
-    return visiting;
+    visiting = own;
+    return own;
+  };
+
+  const follow = (): Promise<Followed> => {
+    if (waiting !== undefined) return waiting;
+    if (visiting === undefined) return begin();
+    waiting = visiting.then(begin, begin);
+    return waiting;
   };
 
   const loop = async (): Promise<void> => {
@@ -175,6 +186,7 @@ export const startFollower = (options: FollowerOptions): Follower => {
     [Symbol.asyncDispose]: async () => {
       stopped.abort();
       await looping;
+      await Promise.allSettled([visiting, waiting]);
     },
   };
 };

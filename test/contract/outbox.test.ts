@@ -3,7 +3,14 @@ import { systemClock } from '../../kernel/clock.ts';
 import { silentLogger } from '../../kernel/log.ts';
 import { seededRandom } from '../../kernel/random.ts';
 import { migrate } from '../../kernel/sql/migrate.ts';
-import { type OutboxTable, outboxMigrations, putTask, startOutbox, type Task } from '../../kernel/sql/outbox.ts';
+import {
+  hurryTask,
+  type OutboxTable,
+  outboxMigrations,
+  putTask,
+  startOutbox,
+  type Task,
+} from '../../kernel/sql/outbox.ts';
 import { openSqlite } from '../../kernel/sql/sqlite.ts';
 
 const open = async () => {
@@ -98,5 +105,19 @@ describe('outbox on sqlite', () => {
     await putTask(db, task('a'), 5);
     await putTask(db, task('a'), 9);
     expect((await db.selectFrom('outbox').select('due_at').execute()).map((row) => row.due_at)).toEqual([5]);
+  });
+});
+
+describe('a task that is hurried, on sqlite', () => {
+  test('is added when it is not there, becomes due earlier, and never later', async () => {
+    const db = await open();
+    const due = async () => (await db.selectFrom('outbox').select('due_at').execute()).map((row) => row.due_at);
+    await hurryTask(db, task('a'), 900);
+    expect(await due()).toEqual([900]);
+    await hurryTask(db, task('a'), 300);
+    await hurryTask(db, task('a'), 700);
+    expect(await due()).toEqual([300]);
+    await putTask(db, task('a'), 100);
+    expect(await due()).toEqual([300]);
   });
 });
