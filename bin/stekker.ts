@@ -6,6 +6,7 @@ import { type Command, helpOf, parseCommandLine, type Terminal } from './command
  * The one command. Each subcommand is loaded when it is asked for, so that `stekker verify` never loads a server.
  */
 const commands: Readonly<Record<string, () => Promise<Command>>> = {
+  anchor: async () => (await import('./commands/anchor.ts')).anchor,
   health: async () => (await import('./commands/health.ts')).health,
   verify: async () => (await import('./commands/verify.ts')).verify,
 };

@@ -135,7 +135,7 @@ const reprice = async (options: EvmDriverOptions, { tip }: Look, row: AnchorRow)
   const { account, target, clock, feeCeiling, stuckMs, onWait } = options;
   const last = row.attempts.at(-1);
   if (row.call === null || last === undefined || clock.now() - last.at < stuckMs) return { type: 'absent' };
-  const fee = nextFee(last, { baseFee: BigInt(tip.baseFee), ceiling: feeCeiling, tip: options.tip });
+  const fee = nextFee(last, { baseFee: BigInt(tip.baseFee), ceiling: feeCeiling });
   if (fee === undefined) {
     onWait(`the fee of nonce ${row.call.nonce} cannot be raised below the ceiling`);
     return { type: 'absent' };

@@ -72,7 +72,7 @@ export const firstFee = ({ baseFee, ceiling, tip }: FeeFacts): Fee | undefined =
 const raised = (wei: bigint): bigint => (wei * 5n + 3n) / 4n;
 
 /** The fee of the next attempt under the same nonce; undefined when the ceiling leaves no room that a node would take. */
-export const nextFee = (last: Fee, facts: FeeFacts): Fee | undefined => {
+export const nextFee = (last: Fee, facts: Omit<FeeFacts, 'tip'>): Fee | undefined => {
   const tip = raised(BigInt(last.tip));
   const maxFee = least(most(raised(BigInt(last.maxFee)), 2n * facts.baseFee + tip), facts.ceiling);
   const isEnough = maxFee * 10n >= BigInt(last.maxFee) * 11n && maxFee >= tip && facts.baseFee + tip <= facts.ceiling;

@@ -29,6 +29,12 @@ interface AnvilOptions {
 
 const startMs = 20_000;
 
+/** Also when the test's process ends before its test does. */
+const running = new Set<ChildProcess>();
+process.once('exit', () => {
+  for (const child of running) child.kill('SIGKILL');
+});
+
 const listening = async (child: ChildProcess): Promise<number> => {
   if (child.stdout === null) throw new Error('anvil has no output');
   const lines = createInterface({ input: child.stdout });
@@ -48,6 +54,8 @@ export const startAnvil = async ({ chainId = 31_337, blockTime }: AnvilOptions =
   const mining = blockTime === undefined ? ['--no-mining'] : ['--block-time', String(blockTime)];
   const args = ['--port', '0', '--slots-in-an-epoch', '1', '--chain-id', String(chainId), ...mining];
   const child = spawn(foundryProgram('anvil'), args, { stdio: ['ignore', 'pipe', 'ignore'] });
+  running.add(child);
+  child.once('exit', () => running.delete(child));
   const port = await listening(child);
   const url = `http://localhost:${port}`;
   let id = 0;

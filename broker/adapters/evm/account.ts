@@ -72,7 +72,7 @@ export const createAccount = async ({ rpc, chainId, key }: AccountOptions): Prom
     nonce: async () =>
       toNumber(must('eth_getTransactionCount', await rpc('eth_getTransactionCount', [address, 'latest'], quantity))),
     estimate: async (draft) => {
-      const answer = await rpc('eth_estimateGas', [callOf(draft)], quantity);
+      const answer = await rpc('eth_estimateGas', [callOf(draft), 'latest'], quantity);
       if (answer.ok) return { ok: true, gas: withRoom(toNumber(answer.value)) };
       return { ok: false, reason: reasonOf(contract, answer.message, answer.data) };
     },

@@ -49,18 +49,20 @@ export const loadInterface = async (): Promise<Interface> => {
   return new Interface(JSON.stringify(anchorAbi));
 };
 
-const headTuple = z.object({
-  size: z.bigint(),
-  blockNumber: z.bigint(),
-  closed: z.boolean(),
-  root: hash,
-  owner: z.string().regex(/^0x[0-9a-fA-F]{40}$/),
-});
+/** `size, count, blockNumber, closed, root, owner`, as the contract declares them. */
+const headTuple = z.tuple([
+  z.bigint(),
+  z.bigint(),
+  z.bigint(),
+  z.boolean(),
+  hash,
+  z.string().regex(/^0x[0-9a-fA-F]{40}$/),
+]);
 
 const readHead = (contract: Interface, data: Hex): ContractHead => {
   try {
     const [tuple] = contract.decodeFunctionResult('head', data);
-    const { size, blockNumber, closed, root, owner } = headTuple.parse(tuple);
+    const [size, , blockNumber, closed, root, owner] = headTuple.parse([...tuple]);
     return { size: Number(size), blockNumber: Number(blockNumber), closed, root, owner: owner.toLowerCase() };
   } catch (cause) {
     throw new AppError('fetch-failed', { detail: 'there is no anchor contract at this address of the chain', cause });
