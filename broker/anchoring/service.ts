@@ -1,6 +1,6 @@
+import type { AnchoredCheckpoint, FinalAnchor } from '../../contracts/anchor/served.ts';
 import { AppError, isAppError } from '../../contracts/errors.ts';
 import { type Checkpoint, readNote } from '../../contracts/ledger/note.ts';
-import type { EvmAnchor } from '../../contracts/ledger/receipt.ts';
 import { formatTime } from '../../contracts/time.ts';
 import type { Clock } from '../../kernel/clock.ts';
 import type { Logger } from '../../kernel/log.ts';
@@ -19,25 +19,6 @@ export interface AnchoringOptions extends Omit<EvmDriverOptions, 'onWait'> {
   readonly pollMs: number;
   /** What waits longer than this for a final anchor raises an alarm. */
   readonly alarmMs: number;
-}
-
-/** One final anchor, for everybody who wants to pin or find it. */
-export interface FinalAnchor {
-  readonly size: number;
-  readonly root: string;
-  readonly chainId: string;
-  readonly contract: string;
-  readonly blockNumber: number;
-  readonly blockHash: string;
-  readonly transaction: string;
-  /** The block's own time. */
-  readonly time: string;
-}
-
-/** A checkpoint and the proof that it is anchored. */
-export interface AnchoredCheckpoint {
-  readonly checkpoint: string;
-  readonly anchor: EvmAnchor;
 }
 
 /** For the operator. */
@@ -82,7 +63,8 @@ export class Anchoring {
   #submittedSize: number;
   #submittedAt: number;
   #isBusy = true;
-  /** Why nothing moved at the last look, and what was said of it already. */
+  /** What a look that is under way hears, what the last one heard, and what of it was said already. */
+  #heard: string | null = null;
   #reason: string | null = null;
   #said: string | null = null;
   #isStopped = false;
@@ -166,7 +148,7 @@ export class Anchoring {
   }
 
   #wait(reason: string, err?: unknown): void {
-    this.#reason = reason;
+    this.#heard = reason;
     if (reason === this.#said) return;
     this.#said = reason;
     this.#log.warn({ ...this.#target, reason, ...(err === undefined ? {} : { err }) }, 'an anchor waits');
@@ -238,8 +220,9 @@ export class Anchoring {
   async #run(): Promise<void> {
     while (!this.#closing.signal.aborted) {
       this.#awake = Promise.withResolvers();
-      this.#reason = null;
+      this.#heard = null;
       await this.#attempt(() => this.#step());
+      this.#reason = this.#heard;
       if (this.#reason === null) this.#said = null;
       await this.#attempt(() => this.#checkAge());
       await this.#pause();
