@@ -8,6 +8,7 @@ import { type Command, helpOf, parseCommandLine, type Terminal } from './command
 const commands: Readonly<Record<string, () => Promise<Command>>> = {
   anchor: async () => (await import('./commands/anchor.ts')).anchor,
   health: async () => (await import('./commands/health.ts')).health,
+  trust: async () => (await import('./commands/trust.ts')).trust,
   verify: async () => (await import('./commands/verify.ts')).verify,
 };
 

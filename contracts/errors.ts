@@ -64,6 +64,7 @@ export const errorTable = {
   'log-not-believed': { status: 503, title: 'The log shows something that cannot be true.' },
   'not-yet': { status: 503, title: 'This cannot be answered yet; ask again.' },
   busy: { status: 503, title: 'The queue is full; ask again later.' },
+  untrusted: { status: 422, title: 'What was fetched does not verify, so it is not relied on.' },
   // Outbound
   'address-refused': { status: 400, title: 'The address is not one that this deployment may call.' },
   'fetch-failed': { status: 502, title: 'The other side could not be reached.' },

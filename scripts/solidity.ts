@@ -1,19 +1,8 @@
 import { existsSync, readFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
 import { resolve } from 'node:path';
+import solc from 'solc';
 
-/** The Solidity compiler of npm, which needs no program on the machine. */
-interface Solc {
-  readonly version: () => string;
-  readonly compile: (
-    input: string,
-    callbacks: { readonly import: (path: string) => { contents: string } | { error: string } },
-  ) => string;
-}
-
-const solc: Solc = createRequire(import.meta.url)('solc');
-
-/** As the compiler's own program prints it, without what only its port to JavaScript has. */
+/** The version of the compiler as its own program prints it, without what only its port to JavaScript has. */
 export const solcVersion = (): string => solc.version().replace(/\.Emscripten.*$/, '');
 
 /** Answers one standard JSON input; sources that it does not hold are looked for below `roots`, in order. */

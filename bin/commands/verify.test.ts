@@ -74,7 +74,7 @@ describe('stekker verify', () => {
 
   test('without trust file, or with a broken one, it says how to make one', async () => {
     expect(await run(at('receipt.json'))).toMatchObject({ code: 2, err: expect.stringContaining('--trust is needed') });
-    expect((await run(at('receipt.json'), '--trust', at('receipt.json'))).err).toContain('stekker trust make');
+    expect((await run(at('receipt.json'), '--trust', at('receipt.json'))).err).toContain('stekker trust --broker URL');
     expect((await run('--trust', at('trust.json'))).err).toContain('a receipt file is needed');
   });
 

@@ -113,7 +113,9 @@ const readTrust = (path: string): TrustFile => {
   const trust = value === undefined ? undefined : check(trustFile, value);
   if (trust?.ok === true) return trust.value;
   const why = trust === undefined ? 'is not there or is not canonical JSON' : trust.reason;
-  throw new AppError('invalid-request', { detail: `the trust file ${path} ${why}. Make one with: stekker trust make` });
+  throw new AppError('invalid-request', {
+    detail: `the trust file ${path} ${why}. Make one with: stekker trust --broker URL --out FILE`,
+  });
 };
 
 const unreadable: Verdict = {

@@ -151,6 +151,7 @@ const observeSent = async (options: EvmDriverOptions, look: Look, row: AnchorRow
   const transactions = [...new Set([...seen, ...row.attempts.map(({ hash }) => hash)])];
   const sighting = await chain.find({ checkpoint: look.checkpoint, transactions });
   if (sighting.kind === 'event') return await weigh(options, look, sighting.place);
+  if (row.sender !== account.address) return { type: 'absent' }; // its nonce is none of this account's
   const isUsed = row.call !== null && (await account.nonce()) > row.call.nonce;
   if (sighting.kind === 'reverted' || isUsed) return { type: 'displaced' };
   return row.state === 'submitted' ? await reprice(options, look, row) : { type: 'absent' };
@@ -229,6 +230,10 @@ const send = async ({ account, target, log, onWait }: EvmDriverOptions, row: Anc
   const attempt = row.attempts.at(-1);
   if (row.call === null || attempt === undefined)
     throw new AppError('invariant-broken', { detail: 'an anchor is to be sent that was never signed' });
+  if (row.sender !== account.address) {
+    onWait(`nonce ${row.call.nonce} is one of ${row.sender}, and this key is another`);
+    return;
+  }
   const { hash, raw } = await account.sign(target.origin, row.call, attempt);
   if (hash !== attempt.hash) throw new AppError('invariant-broken', { detail: 'signing again gave another hash' });
   const refusal = await account.send(raw);
@@ -236,8 +241,9 @@ const send = async ({ account, target, log, onWait }: EvmDriverOptions, row: Anc
   log.debug({ origin: row.origin, size: row.size, nonce: row.call.nonce, transaction: hash }, 'an anchor was sent');
 };
 
-const take = async (options: EvmDriverOptions, row: AnchorRow): Promise<SubmissionState> => {
-  const { store, clock, log } = options;
+const take = async (options: EvmDriverOptions, stored: AnchorRow): Promise<SubmissionState> => {
+  const { store, clock, log, account } = options;
+  const row = stored.state === 'queued' ? { ...stored, sender: account.address } : stored;
   const event = await observe(options, row);
   const moved = event === 'nothing' ? undefined : transition(row, event);
   if (moved === undefined) return 'pending';

@@ -385,6 +385,23 @@ describe('what only an operator can mend', () => {
     expect(world.waits).toEqual([`the log belongs to ${world.options.account.address}`]);
   });
 
+  test('a key that was changed sends nothing under the nonce of the old one, and takes what was not sent', async () => {
+    await using world = await startAnchorWorld();
+    const other = await world.connect(world.anvil.url, anvilKeys[2]);
+    const before = createEvmDriver({ ...world.options, ...other });
+    const id = await before.submit(noteOf(5));
+    const driver = createEvmDriver(world.options);
+    await driver.poll(id);
+    expect(await rowAt(world, 5)).toMatchObject({ state: 'submitted', sender: world.options.account.address });
+    await world.anvil.rpc('anvil_dropAllTransactions');
+    expect(await before.poll(id)).toBe('pending');
+    expect(world.waits.at(-1)).toContain('and this key is another');
+    await world.anvil.mine();
+    expect(await anchorsOf(world)).toEqual([]);
+    await driver.poll(id);
+    await untilFinal(world, driver, id);
+  });
+
   test('a paused contract waits, and goes on', async () => {
     await using world = await startAnchorWorld();
     const driver = createEvmDriver(world.options);

@@ -33,7 +33,7 @@ export const toNumber = (text: string): number => {
   return value;
 };
 
-export const fromNumber = (value: number): Hex => `0x${value.toString(16)}`;
+const fromNumber = (value: number): Hex => `0x${value.toString(16)}`;
 
 /** The value of an answer that a node has no reason to refuse. */
 export const must = <Value>(method: string, answer: RpcAnswer<Value>): Value => {
