@@ -16,6 +16,10 @@ export const errorTable = {
   'body-duplicate-key': { status: 400, title: 'The JSON has the same key twice in one object.' },
   'body-invalid': { status: 400, title: 'The body does not have the form that is asked for.' },
   'media-type-unsupported': { status: 415, title: 'The media type is not one that this surface reads.' },
+  'request-invalid': {
+    status: 400,
+    title: 'The path or a header of the request is not of the form that is asked for.',
+  },
   'not-found': { status: 404, title: 'There is nothing here for this caller.' },
   'method-not-allowed': { status: 405, title: 'This path does not take this method.' },
   'too-many-requests': { status: 429, title: 'Too many requests.' },
@@ -56,6 +60,7 @@ export const errorTable = {
   'invalid-request': { status: 400, title: 'The token request is malformed.' },
   'invalid-grant': { status: 400, title: 'The grant is not valid.' },
   'unsupported-grant-type': { status: 400, title: 'The grant type is not supported.' },
+  'invalid-dpop-proof': { status: 400, title: 'The proof of possession is not valid for this token request.' },
   'invalid-client': { status: 401, title: 'The client did not prove who it is.' },
   // Ledger
   'entry-refused': { status: 422, title: 'The artifact is not one that the log registers.' },

@@ -4,6 +4,7 @@ import type { Json } from '../../contracts/json.ts';
 import type { Assurance } from '../../contracts/ledger/agreement.ts';
 import type { PricePlan } from '../../contracts/ledger/price-plan.ts';
 import type { UsageClose, UsageOpen } from '../../contracts/ledger/usage-entry.ts';
+import type { CredentialFacts } from '../../contracts/vc/credential.ts';
 
 /** What the data plane needs from the rest of the connector (wire §4, §5). Calls on the hot path are synchronous. */
 
@@ -99,4 +100,141 @@ export interface ConsumedTransfer {
 export interface ConsumedTransfers {
   /** `ended` when the agreement is no longer in force, undefined when nothing is started. */
   readonly find: (participant: ParticipantId, agreementId: string) => Promise<ConsumedTransfer | 'ended' | undefined>;
+}
+
+/** A transfer that is open at its provider (wire §4). What opens the data plane is kept as a hash alone. */
+export interface Grant {
+  readonly participant: ParticipantId;
+  /** The transfer's providerPid: unique in a deployment. */
+  readonly transfer: string;
+  readonly agreementId: string;
+  readonly consumer: Did;
+  /** `b64u H` of the grant, or of the bearer token of `plain-dsp`. */
+  readonly secretHash: string;
+  /** ms; when a bearer token ends. Null for a grant, which stands until it is closed. */
+  readonly expiresAt: number | null;
+  readonly openedAt: number;
+}
+
+/** An access token as its provider keeps it: the evidence behind it, and the facts it was given for (wire §4). */
+export interface IssuedToken {
+  readonly participant: ParticipantId;
+  readonly jti: string;
+  readonly transfer: string;
+  /** `secretHash` of the grant it was given for: a new grant voids it. */
+  readonly grant: string;
+  /** agreementDigest */
+  readonly agreement: string;
+  readonly application: string;
+  readonly purpose: string;
+  readonly run: string;
+  readonly jkt: string;
+  readonly facts: CredentialFacts;
+  /** The consumer's signed word that this key speaks for it; kept as long as the records. */
+  readonly siToken: string;
+  readonly proof: string;
+  readonly issuedAt: number;
+  readonly expiresAt: number;
+}
+
+/** Open transfers and the tokens given for them. Durable when a call returns. */
+export interface GrantStore {
+  /** In place of the grant that the transfer had before. */
+  readonly put: (grant: Grant) => Promise<void>;
+  /** Nothing when there is none. */
+  readonly remove: (participant: ParticipantId, transfer: string) => Promise<void>;
+  /** Every open grant of the deployment: read once, at start. */
+  readonly all: () => Promise<readonly Grant[]>;
+  readonly putToken: (token: IssuedToken) => Promise<void>;
+  readonly findToken: (participant: ParticipantId, jti: string) => Promise<IssuedToken | undefined>;
+}
+
+/** What is known of a peer by the credentials it showed before; undefined when nothing is, or no longer. */
+export interface PeerFacts {
+  readonly of: (participant: ParticipantId, peer: Did) => Promise<CredentialFacts | undefined>;
+}
+
+/** An application of our own, known to its connector by a key (wire §4). */
+export interface Application {
+  readonly participant: ParticipantId;
+  /** `<id>@<version>` */
+  readonly id: string;
+  /** `b64u H` of its key. */
+  readonly keyHash: string;
+  readonly createdAt: number;
+}
+
+/** Durable when a call returns. */
+export interface ApplicationStore {
+  /** `conflict` when the participant has this application, or anybody this key. */
+  readonly add: (application: Application) => Promise<'saved' | 'conflict'>;
+  /** Whether it was there. */
+  readonly remove: (participant: ParticipantId, id: string) => Promise<boolean>;
+  /** All of the deployment, in order of participant and id. */
+  readonly all: () => Promise<readonly Application[]>;
+}
+
+/** Names and values, one after the other; a name may stand twice. */
+export type HeaderList = readonly string[];
+
+/** Takes an answer as it comes in. `head` is first; `end` or `fail` is last, and comes once. */
+export interface AnswerSink {
+  readonly head: (status: number, headers: HeaderList) => void;
+  readonly data: (chunk: Uint8Array) => void;
+  readonly end: () => void;
+  readonly fail: (error: unknown) => void;
+}
+
+/** A running answer. After `pause` no more data comes until `resume`; after `abort` nothing comes at all. */
+export interface Flow {
+  readonly pause: () => void;
+  readonly resume: () => void;
+  readonly abort: () => void;
+}
+
+export interface SourceRequest {
+  readonly method: 'GET' | 'HEAD';
+  /** What stands behind the transfer in the path, beginning with a slash, or empty. */
+  readonly rest: string;
+  /** With its question mark, or empty. */
+  readonly query: string;
+  readonly headers: HeaderList;
+}
+
+/** Where the bytes of one asset come from, ready to be asked. Nothing is called before `ask` has returned. */
+export interface Source {
+  readonly ask: (request: SourceRequest, sink: AnswerSink) => Flow;
+}
+
+export interface Sources {
+  /** @throws AppError `address-refused` for one that this deployment may not call. */
+  readonly open: (upstream: Upstream) => Source;
+}
+
+/** Requests to others whose answers are streamed. */
+export interface HttpFetch {
+  /** @throws AppError `address-refused` */
+  readonly check: (url: string) => void;
+  /** The origin must have passed `check`; redirects are answers, nothing is tried twice. */
+  readonly ask: (
+    request: {
+      readonly origin: string;
+      readonly path: string;
+      readonly method: 'GET' | 'HEAD';
+      readonly headers: HeaderList;
+    },
+    sink: AnswerSink,
+  ) => Flow;
+}
+
+/** The digest of one part of a body, made while it streams. */
+export interface BodyDigest {
+  /** False when it lags behind: no more until `onDrain` was called. The bytes may be read until the digest is done. */
+  readonly update: (chunk: Uint8Array) => boolean;
+  /** `b64u H` of everything, at once or later; called once. */
+  readonly finish: (done: (digest: string) => void) => void;
+}
+
+export interface BodyDigests {
+  readonly begin: (onDrain: () => void) => BodyDigest;
 }

@@ -10,7 +10,7 @@ describe('sealed secrets', () => {
   test('opens what it sealed, and the text is not to be seen in it', () => {
     const sealed = seal.seal('Basic dXNlcjpwYXNz');
     expect(sealed).not.toContain('dXNlcjpwYXNz');
-    expect(seal.open(sealed)).toBe('Basic dXNlcjpwYXNz');
+    expect(seal.unseal(sealed)).toBe('Basic dXNlcjpwYXNz');
     expect(seal.seal('Basic dXNlcjpwYXNz')).not.toBe(sealed);
   });
 
@@ -18,7 +18,7 @@ describe('sealed secrets', () => {
     const sealed = seal.seal('secret');
     const changed = `${sealed.slice(0, -2)}${sealed.endsWith('AA') ? 'BB' : 'AA'}`;
     const other = createSecretSeal(random.bytes(32), random);
-    for (const open of [() => seal.open(changed), () => other.open(sealed), () => seal.open('short')])
+    for (const open of [() => seal.unseal(changed), () => other.unseal(sealed), () => seal.unseal('short')])
       expect(open).toThrow(expect.objectContaining({ code: 'data-damaged' }));
   });
 });

@@ -1,37 +1,37 @@
 import { createCipheriv, createDecipheriv } from 'node:crypto';
-import { fromBase64Url, toBase64Url, utf8 } from '../../../contracts/bytes.ts';
 import { AppError } from '../../../contracts/errors.ts';
 import type { Random } from '../../../kernel/random.ts';
-import type { Seal } from '../../catalog/ports.ts';
 
-/** Secrets of the owner at rest (a source's credential): AES-256-GCM under a key of the participant's own key file. */
-
-export interface SecretSeal extends Seal {
-  /** @throws AppError `data-damaged` for a text that was not sealed here. */
-  readonly open: (sealed: string) => string;
+/** Secrets of the owner at rest (AES-256-GCM): what a source asks for is readable only by this connector. */
+export interface SecretSeal {
+  readonly seal: (text: string) => string;
+  /** @throws AppError `data-damaged` for what this key did not seal. */
+  readonly unseal: (sealed: string) => string;
 }
 
+const label = Buffer.from('stekker secret 1');
 const nonceBytes = 12;
 const tagBytes = 16;
 
+/** Under a key of 32 bytes, from the file of keys. */
 export const createSecretSeal = (key: Uint8Array, random: Random): SecretSeal => ({
   seal: (text) => {
     const nonce = random.bytes(nonceBytes);
-    const cipher = createCipheriv('aes-256-gcm', key, nonce);
-    const sealed = Buffer.concat([cipher.update(utf8(text)), cipher.final()]);
-    return toBase64Url(Buffer.concat([nonce, cipher.getAuthTag(), sealed]));
+    const cipher = createCipheriv('aes-256-gcm', key, nonce).setAAD(label);
+    const sealed = Buffer.concat([cipher.update(text, 'utf8'), cipher.final()]);
+    return Buffer.concat([nonce, cipher.getAuthTag(), sealed]).toString('base64url');
   },
-  open: (sealed) => {
-    const bytes = fromBase64Url(sealed);
-    if (bytes === undefined || bytes.length < nonceBytes + tagBytes)
-      throw new AppError('data-damaged', { detail: 'a sealed secret cannot be read' });
-    const decipher = createDecipheriv('aes-256-gcm', key, bytes.subarray(0, nonceBytes), { authTagLength: tagBytes });
-    decipher.setAuthTag(bytes.subarray(nonceBytes, nonceBytes + tagBytes));
+  unseal: (text) => {
+    const bytes = Buffer.from(text, 'base64url');
     try {
-      const text = Buffer.concat([decipher.update(bytes.subarray(nonceBytes + tagBytes)), decipher.final()]);
-      return text.toString('utf8');
+      const nonce = bytes.subarray(0, nonceBytes);
+      const decipher = createDecipheriv('aes-256-gcm', key, nonce, { authTagLength: tagBytes }).setAAD(label);
+      decipher.setAuthTag(bytes.subarray(nonceBytes, nonceBytes + tagBytes));
+      const opened = [decipher.update(bytes.subarray(nonceBytes + tagBytes)), decipher.final()];
+      return Buffer.concat(opened).toString('utf8');
     } catch {
-      throw new AppError('data-damaged', { detail: 'a sealed secret was changed, or sealed with another key' });
+      // No cause: it could hold what was opened.
+      throw new AppError('data-damaged', { detail: 'a secret in the database cannot be opened with this key' });
     }
   },
 });

@@ -1,0 +1,257 @@
+import { toBase64Url } from '../../contracts/bytes.ts';
+import { buildDataAddress, type DataAddress } from '../../contracts/dsp/transfer.ts';
+import { AppError } from '../../contracts/errors.ts';
+import type { Did, ParticipantId } from '../../contracts/ids.ts';
+import type { Clock } from '../../kernel/clock.ts';
+import { nodeCrypto } from '../../kernel/crypto.ts';
+import type { Logger } from '../../kernel/log.ts';
+import type { Random } from '../../kernel/random.ts';
+import type { CompiledPolicy } from '../../policies/compile.ts';
+import type { AccessTerms, Grant, GrantStore, PeerFacts, Source, Sources, Terms } from './ports.ts';
+import type { ProofKey } from './proof.ts';
+import type { Relay } from './relay.ts';
+import {
+  type AccessFacts,
+  compileTerms,
+  countsItems,
+  factsFor,
+  maxTokenMs,
+  needsAccreditation,
+  type Refusal,
+} from './rules.ts';
+
+/**
+ * Transfers that are open (wire §4). What opens them is stored as a hash; all open ones are in memory, because every access
+ * asks whether its transfer still is. A grant is voided by the next one, and by closing.
+ */
+
+/** For whom an access is: one for each verified token, with everything that is fixed as long as the token lives. */
+export interface Holder {
+  readonly transfer: OpenTransfer;
+  readonly application: string;
+  readonly purpose: string;
+  readonly run: string;
+  /** Thumbprint of the key that each request must prove; empty under `plain-dsp`. */
+  readonly jkt: string;
+  /** ms */
+  readonly expiresAt: number;
+  /** Whose standing each access rests on: credentials, the consumer, the agreement. */
+  readonly subjects: readonly string[];
+  /** Filled in for each decision and read at once. */
+  readonly facts: AccessFacts;
+  /** The proof header seen last and its key: a consumer sends the same one each time. */
+  proofHeader: string;
+  proofKey: ProofKey | null;
+}
+
+/** An access that is under way. */
+export interface Running {
+  readonly holder: Holder;
+  readonly relay: Relay;
+}
+
+export interface OpenTransfer {
+  readonly grant: Grant;
+  readonly terms: AccessTerms;
+  readonly atToken: CompiledPolicy;
+  readonly atAccess: CompiledPolicy;
+  readonly needsAccreditation: boolean;
+  readonly countsItems: boolean;
+  readonly source: Source;
+  readonly running: Set<Running>;
+  /** Under `plain-dsp`: for whom its bearer token is. */
+  bearer: Holder | null;
+  isOpen: boolean;
+}
+
+export interface GrantsOptions {
+  readonly store: GrantStore;
+  readonly terms: Terms;
+  readonly peerFacts: PeerFacts;
+  readonly sources: Sources;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Logger;
+  /** Origin of the data plane, without trailing slash. */
+  readonly dataOrigin: string;
+  readonly tokenEndpoint: (participant: ParticipantId) => string;
+}
+
+/** What the transfer of a provider asks for. */
+export interface OpenRequest {
+  readonly participant: ParticipantId;
+  /** providerPid */
+  readonly transfer: string;
+  readonly agreementId: string;
+  readonly consumer: Did;
+}
+
+export interface Grants {
+  /** A fresh data address; what the transfer had before is void. @throws AppError `agreement-ended`, `policy-invalid`, `address-refused`. */
+  readonly open: (request: OpenRequest) => Promise<DataAddress>;
+  /** When it returns, no new access is served and running ones were cut. */
+  readonly close: (participant: ParticipantId, transfer: string) => Promise<void>;
+  /** The same for every transfer under an agreement; how many there were. */
+  readonly endAgreement: (participant: ParticipantId, agreementId: string) => Promise<number>;
+  readonly find: (transfer: string) => OpenTransfer | undefined;
+  /** By the digest of a grant or bearer token. */
+  readonly findBySecret: (secretHash: string) => OpenTransfer | undefined;
+  readonly all: () => Iterable<OpenTransfer>;
+  /** Brings back what was open when the program stopped. */
+  readonly load: () => Promise<void>;
+}
+
+const closed: Refusal = { error: new AppError('token-invalid', { detail: 'the transfer was closed' }) };
+
+export const secretHashOf = (secret: string): string => toBase64Url(nodeCrypto.sha256(Buffer.from(secret, 'utf8')));
+
+const plainType = 'https://w3id.org/idsa/v4.1/HTTP';
+const edc = 'https://w3id.org/edc/v0.0.1/ns/';
+
+const addressOf = (its: GrantsOptions, request: OpenRequest, terms: AccessTerms, secret: string): DataAddress => {
+  const endpoint = `${its.dataOrigin}/${request.transfer}/`;
+  if (terms.assurance === 'cosigned') {
+    const tokenEndpoint = its.tokenEndpoint(request.participant);
+    return buildDataAddress('urn:stekker:1:http', endpoint, { tokenEndpoint, grant: secret });
+  }
+  return buildDataAddress(plainType, endpoint, {
+    authorization: secret,
+    authType: 'bearer',
+    [`${edc}endpoint`]: endpoint,
+    [`${edc}authorization`]: secret,
+    [`${edc}authType`]: 'bearer',
+  });
+};
+
+const inForce = async (its: GrantsOptions, participant: ParticipantId, agreementId: string): Promise<AccessTerms> => {
+  const terms = await its.terms.find(participant, agreementId);
+  if (terms === undefined || terms === 'ended') throw new AppError('agreement-ended');
+  return terms;
+};
+
+/** Whom a bearer token serves: nobody proved anything but membership, at an earlier time (wire §3). */
+const bearerHolder = async (its: GrantsOptions, transfer: OpenTransfer): Promise<Holder> => {
+  const { grant, terms } = transfer;
+  const credentials = await its.peerFacts.of(grant.participant, grant.consumer);
+  return {
+    transfer,
+    application: '',
+    purpose: '',
+    run: '',
+    jkt: '',
+    expiresAt: Math.min(grant.expiresAt ?? 0, credentials?.validUntil ?? Number.MAX_SAFE_INTEGER),
+    subjects: [...(credentials?.credentials ?? []), grant.consumer, terms.agreement],
+    facts: factsFor(terms, credentials, { application: '', purpose: '' }),
+    proofHeader: '',
+    proofKey: null,
+  };
+};
+
+/** Everything that is decided once, so that an access only looks. */
+const prepare = async (its: GrantsOptions, grant: Grant, terms: AccessTerms): Promise<OpenTransfer> => {
+  const made: OpenTransfer = {
+    grant,
+    terms,
+    atToken: compileTerms(terms.rules, 'token'),
+    atAccess: compileTerms(terms.rules, 'access'),
+    needsAccreditation: needsAccreditation(terms.rules),
+    countsItems: countsItems(terms),
+    source: its.sources.open(terms.upstream),
+    running: new Set(),
+    bearer: null,
+    isOpen: true,
+  };
+  if (terms.assurance === 'plain-dsp') made.bearer = await bearerHolder(its, made);
+  return made;
+};
+
+/** Runs what concerns one transfer one after the other. */
+const createTurns = () => {
+  const last = new Map<string, Promise<unknown>>();
+  return <Value>(key: string, work: () => Promise<Value>): Promise<Value> => {
+    const turn = (last.get(key) ?? Promise.resolve()).then(work, work);
+    last.set(key, turn);
+    const clear = () => {
+      if (last.get(key) === turn) last.delete(key);
+    };
+    turn.then(clear, clear);
+    return turn;
+  };
+};
+
+export const createGrants = (its: GrantsOptions): Grants => {
+  const { store, clock, random, log } = its;
+  const byTransfer = new Map<string, OpenTransfer>();
+  const bySecret = new Map<string, OpenTransfer>();
+  const inTurn = createTurns();
+
+  const enter = (transfer: OpenTransfer): void => {
+    byTransfer.set(transfer.grant.transfer, transfer);
+    bySecret.set(transfer.grant.secretHash, transfer);
+  };
+  const leave = (participant: ParticipantId, pid: string): void => {
+    const transfer = byTransfer.get(pid);
+    if (transfer?.grant.participant !== participant) return;
+    transfer.isOpen = false;
+    byTransfer.delete(pid);
+    bySecret.delete(transfer.grant.secretHash);
+    for (const { relay } of transfer.running) relay.cut(closed);
+  };
+
+  const open = async (request: OpenRequest): Promise<DataAddress> => {
+    const { participant, agreementId } = request;
+    const terms = await inForce(its, participant, agreementId);
+    if (terms.consumer !== request.consumer)
+      throw new AppError('invariant-broken', { detail: 'another consumer agreed' });
+    const secret = toBase64Url(random.bytes(32));
+    const openedAt = clock.now();
+    const expiresAt = terms.assurance === 'cosigned' ? null : openedAt + maxTokenMs;
+    const grant: Grant = { ...request, secretHash: secretHashOf(secret), expiresAt, openedAt };
+    const transfer = await prepare(its, grant, terms);
+    leave(participant, request.transfer);
+    await store.put(grant);
+    // It may have ended while the grant was written, after the look for transfers that are open.
+    await inForce(its, participant, agreementId).catch(async (error: unknown) => {
+      await store.remove(participant, request.transfer);
+      throw error;
+    });
+    enter(transfer);
+    return addressOf(its, request, terms, secret);
+  };
+
+  const close = (participant: ParticipantId, pid: string): Promise<void> => {
+    leave(participant, pid);
+    return inTurn(pid, async () => {
+      leave(participant, pid);
+      await store.remove(participant, pid);
+    });
+  };
+
+  const restore = async (grant: Grant): Promise<void> => {
+    try {
+      enter(await prepare(its, grant, await inForce(its, grant.participant, grant.agreementId)));
+    } catch (error) {
+      log.warn({ error, transfer: grant.transfer }, 'a transfer that was open cannot be served any more');
+      if (error instanceof AppError && error.code === 'agreement-ended')
+        await store.remove(grant.participant, grant.transfer);
+    }
+  };
+
+  return {
+    open: (request) => inTurn(request.transfer, () => open(request)),
+    close,
+    endAgreement: async (participant, agreementId) => {
+      const under = [...byTransfer.values()].filter(
+        ({ grant }) => grant.participant === participant && grant.agreementId === agreementId,
+      );
+      await Promise.all(under.map(({ grant }) => close(participant, grant.transfer)));
+      return under.length;
+    },
+    find: (transfer) => byTransfer.get(transfer),
+    findBySecret: (secretHash) => bySecret.get(secretHash),
+    all: () => byTransfer.values(),
+    load: async () => {
+      for (const grant of await store.all()) await restore(grant);
+    },
+  };
+};

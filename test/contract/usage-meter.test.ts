@@ -1,0 +1,161 @@
+import { describe, expect, test } from 'vitest';
+import type { UsageMeter } from '../../connector/data-plane/ports.ts';
+import type { AppError } from '../../contracts/errors.ts';
+import type { UsageClose, UsageOpen } from '../../contracts/ledger/usage-entry.ts';
+import { type Clock, systemClock } from '../../kernel/clock.ts';
+import { createIds, seededRandom } from '../../kernel/random.ts';
+import { createArrayMeter } from '../support/usage-meter.ts';
+
+/** What the suite needs of a meter. */
+export interface MeterHarness {
+  readonly meter: UsageMeter;
+  readonly clock: Clock;
+  /** agreementDigest of an agreement that the meter knows, with a window of at least 100 requests and at most 64 MiB. */
+  readonly agreement: string;
+  /** The journal refuses from now on. */
+  readonly breakJournal: () => void;
+  /** The meter as it is after the program has stopped and started again. */
+  readonly restart: () => Promise<UsageMeter>;
+}
+
+const mebibyte = 1_048_576;
+const newId = createIds(systemClock, seededRandom('usage-meter'));
+const emptyDigest = '47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU';
+
+const openOf = (its: MeterHarness, changes: Partial<UsageOpen> = {}): UsageOpen => ({
+  t: 'open',
+  agreement: its.agreement,
+  request: newId(),
+  part: 1,
+  at: its.clock.now(),
+  asset: 'urn:asset:rain',
+  transfer: 'urn:uuid:01a20806-e7c0-7000-8000-000000000033',
+  application: 'urn:stekker:1:app:evacuatie@1.0.0',
+  method: 'GET',
+  purpose: 'urn:stekker:1:purpose:crisis',
+  run: '',
+  target: '4I0LERaoWjL6rCtGTTLFuFRGxzX-ixreOfQ59kwXrXY',
+  price: '',
+  ext: null,
+  reserved: mebibyte,
+  proof: 'a.b.c',
+  ...changes,
+});
+
+const closeOf = ({ agreement, request, part }: UsageOpen, changes: Partial<UsageClose> = {}): UsageClose => ({
+  t: 'close',
+  agreement,
+  request,
+  part,
+  bytes: 0,
+  digest: emptyDigest,
+  outcome: 'ok',
+  status: '200',
+  units: { requests: '1' },
+  ...changes,
+});
+
+const opened = (meter: UsageMeter, entry: UsageOpen): Promise<AppError | null> =>
+  new Promise((resolve) => meter.open(entry, resolve));
+const closed = (meter: UsageMeter, entry: UsageClose): Promise<boolean> =>
+  new Promise((resolve) => meter.close(entry, resolve));
+
+/** The promises of `UsageMeter`, for every implementation. */
+export const usageMeterContract = (name: string, make: () => Promise<MeterHarness>): void => {
+  describe(`UsageMeter: ${name}`, () => {
+    test('opens an access once, counts it, and closes it', async () => {
+      const its = await make();
+      const entry = openOf(its);
+      expect(its.meter.count(its.agreement)).toBe(0);
+      expect(await opened(its.meter, entry)).toBeNull();
+      expect(its.meter.count(its.agreement)).toBe(1);
+      expect(await opened(its.meter, entry)).toMatchObject({ code: 'request-repeated' });
+      expect(its.meter.count(its.agreement)).toBe(1);
+      expect(await closed(its.meter, closeOf(entry, { bytes: 10 }))).toBe(false);
+      expect(await opened(its.meter, entry)).toMatchObject({ code: 'request-repeated' });
+    });
+
+    test('counts an access from the call on, so that no two are the last one', async () => {
+      const its = await make();
+      const both = [opened(its.meter, openOf(its)), opened(its.meter, openOf(its))];
+      expect(its.meter.count(its.agreement)).toBe(2);
+      expect(await Promise.all(both)).toEqual([null, null]);
+    });
+
+    test('of the same request opened twice at once, exactly one is opened', async () => {
+      const its = await make();
+      const entry = openOf(its);
+      const answers = await Promise.all([1, 2, 3].map(() => opened(its.meter, entry)));
+      expect(answers.filter((answer) => answer === null)).toHaveLength(1);
+      expect(answers.filter((answer) => answer?.code === 'request-repeated')).toHaveLength(2);
+    });
+
+    test('the parts of a body are opened one by one, and count as one access', async () => {
+      const its = await make();
+      const first = openOf(its);
+      const second = { ...first, part: 2 };
+      expect(await opened(its.meter, first)).toBeNull();
+      expect(await closed(its.meter, closeOf(first, { bytes: 5 }))).toBe(false);
+      expect(await opened(its.meter, second)).toBeNull();
+      expect(its.meter.count(its.agreement)).toBe(1);
+      expect(await closed(its.meter, closeOf(second, { bytes: 5, units: { bytes: '5' } }))).toBe(false);
+    });
+
+    test('what is reserved is given back down to what was used', async () => {
+      const its = await make();
+      const before = its.meter.remaining(its.agreement);
+      const entry = openOf(its);
+      await opened(its.meter, entry);
+      expect(its.meter.remaining(its.agreement).bytes).toBe(before.bytes - mebibyte);
+      expect(its.meter.extend(its.agreement, entry.request, 1, mebibyte)).toBe(true);
+      expect(its.meter.remaining(its.agreement).bytes).toBe(before.bytes - 2 * mebibyte);
+      await closed(its.meter, closeOf(entry, { bytes: 100, units: { requests: '1', bytes: '100' } }));
+      expect(its.meter.remaining(its.agreement)).toEqual({ requests: before.requests - 1, bytes: before.bytes - 100 });
+    });
+
+    test('beyond the window nothing is opened and nothing extended', async () => {
+      const its = await make();
+      const entry = openOf(its);
+      await opened(its.meter, entry);
+      while (its.meter.extend(its.agreement, entry.request, 1, mebibyte))
+        expect(its.meter.remaining(its.agreement).bytes).toBeGreaterThanOrEqual(0);
+      expect(await opened(its.meter, openOf(its))).toMatchObject({ code: 'window-exhausted' });
+      expect(its.meter.count(its.agreement)).toBe(1);
+    });
+
+    test('tells what was opened lately, also after a restart', async () => {
+      const its = await make();
+      const entry = openOf(its);
+      await opened(its.meter, entry);
+      const lately = { agreement: its.agreement, request: entry.request, at: entry.at };
+      expect(its.meter.recent(120_000)).toMatchObject([lately]);
+      const again = await its.restart();
+      expect(again.recent(120_000)).toMatchObject([lately]);
+      expect(again.count(its.agreement)).toBe(1);
+      expect(await opened(again, entry)).toMatchObject({ code: 'request-repeated' });
+    });
+
+    test('a journal that fails refuses, and says so', async () => {
+      const its = await make();
+      const entry = openOf(its);
+      await opened(its.meter, entry);
+      expect(its.meter.isReady()).toBe(true);
+      its.breakJournal();
+      expect(await closed(its.meter, closeOf(entry))).toBe(true);
+      expect(await opened(its.meter, openOf(its))).toMatchObject({ code: 'journal-unavailable' });
+      expect(its.meter.isReady()).toBe(false);
+    });
+  });
+};
+
+usageMeterContract('over arrays', async () => {
+  const options = { clock: systemClock, requests: 100, bytes: 64 * mebibyte };
+  const meter = createArrayMeter(options);
+  return {
+    meter,
+    clock: systemClock,
+    agreement: 'vUaaN0_alUxcH7SexPt0Qh6FQwnuxgJrH9m32yrHbdU',
+    breakJournal: () => meter.fail(true),
+    restart: async () => createArrayMeter({ ...options, entries: meter.entries }),
+  };
+});
