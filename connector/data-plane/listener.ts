@@ -33,12 +33,13 @@ export interface DataListenerOptions {
   readonly dataOrigin: string;
   /** Keys of the replay set in each generation; 2^21 unless said otherwise. */
   readonly replayCapacity?: number;
+  /** A connection on which nothing moves for this long is cut; 60,000 unless said otherwise. */
+  readonly idleMs?: number;
 }
 
 /** Accesses of one transfer at a time: one slow consumer holds up no more than this. */
 const maxRunning = 512;
-/** A connection on which nothing moves for this long is cut. */
-const idleMs = 60_000;
+const defaultIdleMs = 60_000;
 
 const isRefusal = (value: object): value is Refusal => 'error' in value;
 
@@ -126,7 +127,7 @@ const watchStanding = ({ standing, grants }: DataListenerOptions): void =>
 
 /** Starts the data plane. Disposing it ends what runs and waits until every record is closed. @throws AppError `port-in-use`. */
 export const startDataListener = async (its: DataListenerOptions, options: ListenOptions): Promise<DataPlaneServer> => {
-  const { grants, tokens, log } = its;
+  const { grants, tokens, log, idleMs = defaultIdleMs } = its;
   const admission = { ...its, replay: rebuiltReplaySet(its) };
   const closings = createClosings();
   watchStanding(its);

@@ -87,7 +87,10 @@ const freePort = async (): Promise<number> => {
 const movedClock = () => {
   let offset = 0;
   const clock: Clock = { now: () => systemClock.now() + offset, sleep: systemClock.sleep };
-  return { clock, move: (ms: number) => void (offset += ms) };
+  const move = (ms: number): void => {
+    offset += ms;
+  };
+  return { clock, move };
 };
 
 /** The age of the broker's last word, or that it is silent or has revoked, as the test says. */
@@ -174,6 +177,7 @@ export const sendRaw = ({ port, path, method = 'GET', headers, body, onData }: R
       });
       response.on('end', () => done(response.complete));
       response.on('error', () => done(false));
+      response.on('close', () => done(response.complete));
     });
     asked.on('error', reject);
     asked.end(body);
@@ -221,6 +225,9 @@ export interface WorldOptions {
   readonly provider?: Partial<ArrayMeterOptions>;
   readonly consumer?: Partial<ArrayMeterOptions>;
   readonly replayCapacity?: number;
+  readonly idleMs?: number;
+  /** What the source asks for. */
+  readonly credential?: { readonly name: string; readonly sealed: string };
 }
 
 export interface Token {
@@ -280,7 +287,7 @@ export const startWorld = async (options: WorldOptions = {}) => {
     agreement: agreementDigest,
     consumer: consumer.keys.did,
     asset: 'urn:asset:rain',
-    upstream: { kind: 'http', url: `http://localhost:${sourcePort}/api`, credential: null },
+    upstream: { kind: 'http', url: `http://localhost:${sourcePort}/api`, credential: options.credential ?? null },
     rules: { permission: [{ action: 'use' }] },
     assurance: 'cosigned',
     price: '',
@@ -314,9 +321,12 @@ export const startWorld = async (options: WorldOptions = {}) => {
   const consumerMeter = createArrayMeter({ clock, ...options.consumer });
   const start = async (meter: ArrayMeter) => {
     const plane = await makePlane();
-    const replay = options.replayCapacity === undefined ? {} : { replayCapacity: options.replayCapacity };
+    const limits = {
+      ...(options.replayCapacity === undefined ? {} : { replayCapacity: options.replayCapacity }),
+      ...(options.idleMs === undefined ? {} : { idleMs: options.idleMs }),
+    };
     const server = await startDataListener(
-      { ...shared, ...plane, meter, standing: said.standing, digests, dataOrigin, ...replay },
+      { ...shared, ...plane, meter, standing: said.standing, digests, dataOrigin, ...limits },
       { host: '127.0.0.1', port: dataPort },
     );
     return { plane, server, meter };
@@ -527,14 +537,21 @@ export const startWorld = async (options: WorldOptions = {}) => {
     running: () => running.server.running(),
     address: () => address,
     grant: grantOf,
-    setFacts: (changed: CredentialFacts | 'none') => void (facts = changed),
+    setFacts: (changed: CredentialFacts | 'none') => {
+      facts = changed;
+    },
     endAgreement: async () => {
       isEnded = true;
       return running.plane.grants.endAgreement(tenant, agreementId);
     },
-    markEnded: () => void (isEnded = true),
-    reopen: async () => void (address = await running.plane.grants.open(opening)),
+    markEnded: () => {
+      isEnded = true;
+    },
+    reopen: async () => {
+      address = await running.plane.grants.open(opening);
+    },
     closeTransfer: () => running.plane.grants.close(tenant, providerPid),
+    stopProvider: () => running.server[Symbol.asyncDispose](),
     /** Stops the data plane and starts it from what is stored. */
     restart: async () => {
       await running.server[Symbol.asyncDispose]();
