@@ -72,6 +72,7 @@ export const errorTable = {
   untrusted: { status: 422, title: 'What was fetched does not verify, so it is not relied on.' },
   // Outbound
   'address-refused': { status: 400, title: 'The address is not one that this deployment may call.' },
+  'peer-refused': { status: 409, title: 'The other side refused, for the reasons it gave.' },
   'fetch-failed': { status: 502, title: 'The other side could not be reached.' },
   // Start-up and operation
   'config-invalid': { status: 500, title: 'A setting is wrong.' },

@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { Hono } from 'hono';
 import { describe, expect, test } from 'vitest';
 import { catalog, datasetAnswer } from '../../contracts/dsp/catalog.ts';
@@ -9,12 +10,22 @@ import { silentLogger } from '../../kernel/log.ts';
 import { createIds, seededRandom } from '../../kernel/random.ts';
 import { migrate } from '../../kernel/sql/migrate.ts';
 import { openSqlite } from '../../kernel/sql/sqlite.ts';
+import { policyFaults } from '../../policies/compile.ts';
+import { policyTemplate } from '../../policies/template.ts';
 import { type CatalogTables, catalogMigrations, createSqlCatalogStore } from '../adapters/sql/catalog-store.ts';
 import { createCatalogRoutes, createPriceRoutes } from './routes.ts';
 import { createCatalog } from './service.ts';
 
 const us = 'us' as ParticipantId;
 const base = 'https://provider.example/dsp/2025-1';
+const templates = new Map(
+  ['open', 'purpose'].map((name) => [
+    name,
+    policyTemplate.parse(
+      JSON.parse(readFileSync(new URL(`../../policies/templates/${name}.jsonld`, import.meta.url), 'utf8')),
+    ),
+  ]),
+);
 const use = { permission: [{ action: 'use' }] };
 const plan = {
   v: 1,
@@ -44,10 +55,9 @@ const world = async () => {
     checkUpstream: (url) => {
       if (url.includes('10.0.0.')) throw new AppError('address-refused', { detail: 'a private address' });
     },
-    policyFaults: (rules) =>
-      JSON.stringify(rules).includes('urn:unknown')
-        ? [{ path: '/rules/permission/0', message: 'urn:unknown is not known here' }]
-        : [],
+    checkPath: async (_kind, path) => (path.startsWith('/data') || path === '/x' ? undefined : 'is not there'),
+    template: (name) => templates.get(name),
+    policyFaults,
   });
   const app = new Hono();
   const options = {
@@ -199,7 +209,7 @@ describe('publishing', () => {
     expect(await codeOf(service.addOffer(us, { asset: 'urn:none', rules, price: 'none' }))).toEqual({
       code: 'policy-invalid',
       faults: [
-        { path: '/rules/permission/0', message: 'urn:unknown is not known here' },
+        { path: '/rules/permission/0/constraint/0/leftOperand', message: 'urn:unknown is not known here' },
         { path: '/asset', message: 'there is no such asset' },
         { path: '/price', message: 'there is no such price plan' },
       ],
@@ -249,5 +259,102 @@ describe('publishing', () => {
         service.addOffer(us, { id: 'urn:offer:rain', asset: 'urn:asset:rain', rules: use, assurance: 'plain-dsp' }),
       ),
     ).toMatchObject({ code: 'version-conflict' });
+  });
+});
+
+const price = { currency: 'EUR', scale: '2', lines: [{ unit: 'requests', quantity: '1', value: '25' }] };
+const publication = {
+  title: 'Rain',
+  upstream: { kind: 'http' as const, url: 'https://source.example/rain', credential: { name: 'x-key', value: 'one' } },
+  policy: { template: 'purpose', parameters: { purpose: 'urn:stekker:1:purpose:crisis' } },
+  price,
+};
+
+describe('publications', () => {
+  test('asset, policy, price and offer in one step; the same again finishes it and never does it twice', async () => {
+    const { service, ask, request } = await world();
+    const first = await service.publish(us, publication);
+    const second = await service.publish(us, publication);
+    expect(second).toEqual(first);
+    expect(first.asset.id).toMatch(/^urn:uuid:.{8}-.{4}-8/);
+    const shown = catalog.parse((await ask('/dsp/2025-1/catalog/request', { body: request })).body).dataset ?? [];
+    expect(shown).toHaveLength(1);
+    expect(shown[0]).toMatchObject({ '@id': first.asset.id, hasPolicy: [{ '@id': first.offer.id }] });
+    expect(JSON.stringify(shown)).toContain('urn:stekker:1:purpose:crisis');
+  });
+
+  test('a crash between two writes leaves nothing that others see, and the repeat finishes it', async () => {
+    const { service, ask, request } = await world();
+    const whole = await (await world()).service.publish(us, publication);
+    await service.addAsset(us, { id: whole.asset.id, ...publication, extra: {} });
+    expect((await ask('/dsp/2025-1/catalog/request', { body: request })).body.dataset).toBeUndefined();
+    expect((await service.publish(us, publication)).offer.id).toBe(whole.offer.id);
+  });
+
+  test('a new secret of the source replaces the old one under the same id', async () => {
+    const { service } = await world();
+    const first = await service.publish(us, publication);
+    const rotated = { ...publication.upstream, credential: { name: 'x-key', value: 'another' } };
+    const second = await service.publish(us, { ...publication, upstream: rotated });
+    expect(second.asset.id).toBe(first.asset.id);
+    expect(second.asset.upstream).toMatchObject({ credential: { sealed: 'sealed:7' } });
+  });
+
+  test('a replacement withdraws the other offers of the dataset, and the old terms can come back', async () => {
+    const { service } = await world();
+    const first = await service.publish(us, publication);
+    const free = { ...publication, price: undefined, replace: true };
+    const second = await service.publish(us, free);
+    expect(second).toMatchObject({ price: null, withdrawn: [first.offer.id] });
+    expect(second.asset.id).toBe(first.asset.id);
+    const third = await service.publish(us, { ...publication, replace: true });
+    expect(third.withdrawn).toEqual([second.offer.id]);
+    expect(third.offer.id).not.toBe(first.offer.id);
+  });
+
+  test('every fault of every member is told at once, and nothing is stored', async () => {
+    const { service } = await world();
+    const bad = {
+      title: 'x',
+      upstream: { kind: 'http' as const, url: 'https://10.0.0.7/' },
+      policy: { template: 'purpose', parameters: { colour: 'red' } },
+      price: { ...price, lines: [{ unit: 'requests', quantity: '1', value: '0.5' }] },
+    };
+    expect(await codeOf(service.publish(us, bad))).toEqual({
+      code: 'body-invalid',
+      faults: [
+        { path: '/upstream/url', message: 'a private address' },
+        { path: '/policy/parameters/purpose', message: 'is needed; example: purpose=urn:stekker:1:purpose:crisis' },
+        { path: '/policy/parameters/colour', message: 'is no parameter of the template purpose' },
+        { path: '/price/lines/0/value', message: 'is no decimal integer up to 2^63-1' },
+      ],
+    });
+    expect(await service.pricePlans(us, { after: '', limit: 10 })).toEqual([]);
+    expect(await service.assets(us, { after: '', limit: 10 })).toEqual([]);
+  });
+
+  test('what could never be counted or enforced is not published', async () => {
+    const { service } = await world();
+    const perItem = { ...price, lines: [{ unit: 'items', quantity: '1', value: '1' }] };
+    const file = { kind: 'file' as const, path: '/data/places.geojson' };
+    const base = { title: 'x', upstream: file, policy: { template: 'open' }, price: perItem };
+    expect((await codeOf(service.publish(us, base)))?.faults[0]?.path).toBe('/price/lines/0/unit');
+    expect((await service.publish(us, { ...base, mediaType: 'application/geo+json' })).price?.plan.lines).toHaveLength(
+      1,
+    );
+    expect(
+      (await codeOf(service.publish(us, { ...publication, assurance: 'plain-dsp' })))?.faults.map(({ path }) => path),
+    ).toEqual(['/assurance']);
+    expect(
+      (await codeOf(service.publish(us, { ...base, price: undefined, upstream: { kind: 'file', path: '/no' } })))
+        ?.faults,
+    ).toEqual([{ path: '/upstream/path', message: 'is not there' }]);
+    expect((await codeOf(service.publish(us, { ...base, policy: { template: 'none' } })))?.faults[0]?.path).toBe(
+      '/policy/template',
+    );
+    const odd = { ...price, lines: [{ unit: 'looks', quantity: '1', value: '1' }] };
+    expect((await codeOf(service.publish(us, { ...base, price: odd })))?.faults[0]?.message).toContain(
+      'not counted here',
+    );
   });
 });

@@ -49,7 +49,10 @@ export interface OfferedAsset {
   readonly offers: readonly Offer[];
 }
 
-/** Durable when a call returns. Ids are the owner's own; the same id again with other content is a conflict. */
+/**
+ * Durable when a call returns. Ids are the owner's own; the same id again with other content is a conflict. Only the sealed
+ * credential of a source may be another one: the newest counts.
+ */
 export interface CatalogStore {
   readonly putAsset: (asset: Asset) => Promise<'saved' | 'conflict'>;
   readonly putPricePlan: (participant: ParticipantId, digest: string, plan: PricePlan) => Promise<void>;
@@ -65,10 +68,22 @@ export interface CatalogReader {
   readonly offer: (participant: ParticipantId, id: string) => Promise<Offer | undefined>;
   readonly pricePlan: (participant: ParticipantId, digest: string) => Promise<PricePlan | undefined>;
   /** Assets with at least one standing offer, in order of id, behind `after`. */
-  readonly page: (
-    participant: ParticipantId,
-    page: { readonly after: string; readonly limit: number },
-  ) => Promise<readonly OfferedAsset[]>;
+  readonly page: (participant: ParticipantId, page: Page) => Promise<readonly OfferedAsset[]>;
+  /** The owner's own view, each in order of id or digest: everything that was put, on offer or not. */
+  readonly assets: (participant: ParticipantId, page: Page) => Promise<readonly OfferedAsset[]>;
+  readonly offers: (participant: ParticipantId, page: Page) => Promise<readonly Offer[]>;
+  readonly pricePlans: (participant: ParticipantId, page: Page) => Promise<readonly DigestedPlan[]>;
+}
+
+/** At most `limit` things behind the key `after`; '' begins. */
+export interface Page {
+  readonly after: string;
+  readonly limit: number;
+}
+
+export interface DigestedPlan {
+  readonly digest: string;
+  readonly plan: PricePlan;
 }
 
 /** Whether a caller may see an offer: its policy at the moment of the catalog, and its assurance (wire §3). */
@@ -79,4 +94,10 @@ export interface Visibility {
 /** Keeps secrets of the owner readable only here. */
 export interface Seal {
   readonly seal: (text: string) => string;
+}
+
+/** Where providers take messages and show price plans (wire §1, §2). Throws AppError when that cannot be found out. */
+export interface Providers {
+  readonly base: (provider: Did) => Promise<string>;
+  readonly pricePlan: (provider: Did, digest: string) => Promise<string | undefined>;
 }

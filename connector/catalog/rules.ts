@@ -1,6 +1,9 @@
 import { dspaceContext } from '../../contracts/dsp/common.ts';
+import type { Fault } from '../../contracts/errors.ts';
 import type { Json } from '../../contracts/json.ts';
+import type { Assurance } from '../../contracts/ledger/agreement.ts';
 import type { PricePlan } from '../../contracts/ledger/price-plan.ts';
+import { fullIri, shortName } from '../../policies/terms.ts';
 import type { Asset, Offer } from './ports.ts';
 
 /** How assets and offers look in a catalog (dsp §4, wire §1–§3). */
@@ -69,3 +72,44 @@ export const showCatalog = ({ base, did, title }: Shown, datasets: readonly Json
   ],
   ...(datasets.length === 0 ? {} : { dataset: datasets }),
 });
+
+/** Units that this connector counts (wire §2); a plan with another would charge for something nobody measures. */
+const units = ['requests', 'bytes', 'items'];
+/** Only features of this media type are counted as items. */
+const countedType = 'application/geo+json';
+
+export const mediaTypeMember = 'dcat:mediaType';
+
+/** Why a plan cannot price an asset of this media type; paths below `lines`. */
+export const unitFaults = (plan: Pick<PricePlan, 'lines'>, mediaType: unknown): readonly Fault[] =>
+  plan.lines.flatMap(({ unit }, index): Fault[] => {
+    const path = `/lines/${index}/unit`;
+    if (!units.includes(unit)) return [{ path, message: `${unit} is not counted here; ${units.join(', ')} are` }];
+    return unit === 'items' && mediaType !== countedType
+      ? [{ path, message: `items are counted only in ${countedType}; say so with the asset's media type` }]
+      : [];
+  });
+
+/** Facts that only a token of the full protocol brings (wire §3). */
+const tokenOperands = new Set([
+  'http://www.w3.org/ns/odrl/2/purpose',
+  'urn:stekker:1:accreditedFor',
+  'urn:stekker:1:applicationVersion',
+]);
+
+const operandsIn = (value: Json): readonly string[] => {
+  if (typeof value !== 'object' || value === null) return [];
+  const parts: readonly Json[] = Array.isArray(value) ? value : Object.values(value);
+  const own = !Array.isArray(value) && 'leftOperand' in value ? value.leftOperand : undefined;
+  return [...(typeof own === 'string' ? [fullIri(own)] : []), ...parts.flatMap(operandsIn)];
+};
+
+/** Under `plain-dsp` nobody declares a purpose or names an application, so a policy cannot ask for them (wire §3). */
+export const assuranceFaults = (rules: JsonObject, assurance: Assurance): readonly Fault[] => {
+  if (assurance === 'cosigned') return [];
+  const asked = [...new Set(operandsIn(rules).filter((operand) => tokenOperands.has(operand)))];
+  return asked.map((operand) => ({
+    path: '/assurance',
+    message: `plain-dsp carries no ${shortName(operand)}, which the policy asks for`,
+  }));
+};

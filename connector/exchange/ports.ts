@@ -111,6 +111,8 @@ export interface PeerAnswer {
   readonly body: Json | undefined;
   /** `Stekker-Newest` of the answer, or empty. */
   readonly newest: string;
+  /** `Link` of the answer, where there is one: catalogs page with it (dsp §4). */
+  readonly link?: string;
 }
 
 /** Sends one message to a peer, with our proof of who we are. Throws AppError when no answer came. */

@@ -63,6 +63,52 @@ describe.each(Object.entries(adapters))('CatalogStore on %s', (_name, create) =>
     expect(await store.putOffer({ ...offerOf('o', 'a'), price: 'x' })).toBe('conflict');
   });
 
+  test('a source may get another sealed credential under the same id, and nothing else', async () => {
+    const store = await create();
+    const sealed = (value: string, url = 'https://source.example'): Asset => ({
+      ...assetOf('a'),
+      upstream: { kind: 'http', url, credential: { name: 'x-key', sealed: value } },
+    });
+    expect(await store.putAsset(sealed('one'))).toBe('saved');
+    expect(await store.putAsset(sealed('two'))).toBe('saved');
+    expect((await store.read.asset(us, 'a'))?.asset).toEqual(sealed('two'));
+    expect(await store.putAsset(sealed('three', 'https://other.example'))).toBe('conflict');
+    expect((await store.read.asset(us, 'a'))?.asset).toEqual(sealed('two'));
+  });
+
+  test('shows the owner everything in order, on offer or not, page by page', async () => {
+    const store = await create();
+    for (const id of ['b', 'a', 'c']) await store.putAsset(assetOf(id));
+    await store.putOffer(offerOf('p', 'b'));
+    await store.putOffer(offerOf('o', 'b'));
+    await store.withdraw(us, 'o', 9);
+    const plan = {
+      v: 1 as const,
+      type: 'price-plan' as const,
+      currency: 'EUR',
+      scale: '2',
+      lines: [],
+      notice: '',
+      free: true,
+    };
+    await store.putPricePlan(us, 'd2', plan);
+    await store.putPricePlan(us, 'd1', plan);
+    const assets = await store.read.assets(us, { after: '', limit: 2 });
+    expect(assets.map(({ asset }) => asset.id)).toEqual(['a', 'b']);
+    expect(assets[1]?.offers.map(({ id }) => id)).toEqual(['p']);
+    expect((await store.read.assets(us, { after: 'b', limit: 2 })).map(({ asset }) => asset.id)).toEqual(['c']);
+    expect(
+      (await store.read.offers(us, { after: '', limit: 9 })).map(({ id, withdrawnAt }) => [id, withdrawnAt]),
+    ).toEqual([
+      ['o', 9],
+      ['p', null],
+    ]);
+    expect((await store.read.pricePlans(us, { after: 'd1', limit: 9 })).map(({ digest }) => digest)).toEqual(['d2']);
+    const other = 'other' as ParticipantId;
+    expect(await store.read.assets(other, { after: '', limit: 9 })).toEqual([]);
+    expect(await store.read.pricePlans(other, { after: '', limit: 9 })).toEqual([]);
+  });
+
   test('a withdrawn offer is no longer found among the assets, and not withdrawn twice', async () => {
     const store = await create();
     await store.putAsset(assetOf('a'));

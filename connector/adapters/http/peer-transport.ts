@@ -49,8 +49,10 @@ export const createPeerTransport = ({ client, tokens, scopes }: PeerTransportOpt
       timeoutMs,
       maxBytes,
     });
+    const { link } = answer.headers;
     return {
       status: answer.status,
+      ...(link === undefined ? {} : { link }),
       body: bodyOf(answer.body, answer.headers['content-type'] ?? ''),
       newest: answer.headers['stekker-newest'] ?? '',
     };

@@ -124,6 +124,25 @@ const createReader = (db: Db): CatalogReader => {
       const row = await query.executeTakeFirst();
       return row === undefined ? undefined : JSON.parse(row.plan);
     },
+    assets: async (participant, { after, limit }) => {
+      const rows = await assets(participant).where('id', '>', after).orderBy('id').limit(limit).execute();
+      return withOffers(db, rows, participant);
+    },
+    offers: async (participant, { after, limit }) => {
+      const query = db.selectFrom('offer').selectAll().where('participant', '=', participant).where('id', '>', after);
+      return (await query.orderBy('id').limit(limit).execute()).map(offerOf);
+    },
+    pricePlans: async (participant, { after, limit }) => {
+      const rows = await db
+        .selectFrom('price_plan')
+        .select(['digest', 'plan'])
+        .where('participant', '=', participant)
+        .where('digest', '>', after)
+        .orderBy('digest')
+        .limit(limit)
+        .execute();
+      return rows.map(({ digest, plan }) => ({ digest, plan: JSON.parse(plan) }));
+    },
     page: async (participant, { after, limit }) => {
       const rows = await assets(participant)
         .where('id', '>', after)
@@ -144,19 +163,37 @@ const createReader = (db: Db): CatalogReader => {
   };
 };
 
+/** Sealing gives other bytes each time, so what is sealed says nothing about whether two assets are the same. */
+const bodyWithoutSecret = (asset: Asset): string => {
+  const { upstream } = asset;
+  if (upstream.kind !== 'http' || upstream.credential === null) return bodyOf(asset);
+  return bodyOf({ ...asset, upstream: { ...upstream, credential: { ...upstream.credential, sealed: '' } } });
+};
+
 const putAsset = async (db: Db, asset: Asset): Promise<'saved' | 'conflict'> => {
-  const values = { participant: asset.participant, id: asset.id, body: bodyOf(asset), created_at: asset.createdAt };
+  const { participant, id } = asset;
+  const values = { participant, id, body: bodyOf(asset), created_at: asset.createdAt };
   await db
     .insertInto('asset')
     .values(values)
     .onConflict((conflict) => conflict.doNothing())
     .execute();
-  const query = db
+  const kept = await db
     .selectFrom('asset')
-    .select('body')
-    .where('participant', '=', asset.participant)
-    .where('id', '=', asset.id);
-  return (await query.executeTakeFirst())?.body === values.body ? 'saved' : 'conflict';
+    .selectAll()
+    .where('participant', '=', participant)
+    .where('id', '=', id)
+    .executeTakeFirst();
+  if (kept?.body === values.body) return 'saved';
+  if (kept === undefined || bodyWithoutSecret(assetOf(kept)) !== bodyWithoutSecret(asset)) return 'conflict';
+  const replaced = await db
+    .updateTable('asset')
+    .set({ body: values.body })
+    .where('participant', '=', participant)
+    .where('id', '=', id)
+    .where('body', '=', kept.body)
+    .executeTakeFirst();
+  return replaced.numUpdatedRows === 1n ? 'saved' : 'conflict';
 };
 
 const putOffer = async (db: Db, offer: Offer): Promise<'saved' | 'conflict'> => {
