@@ -62,6 +62,8 @@ export interface ExchangeOptions<State extends string, Kind extends string, Data
   readonly readState: (
     body: Json | undefined,
   ) => { readonly state: State; readonly peerPid: (role: Role) => string } | undefined;
+  /** What a process knows after the peer refused a message with this body, and the process ended by that. */
+  readonly refusedWith: (data: Data, body: Json) => Data;
   /** The termination we send when a process cannot go on. */
   readonly terminationFor: (row: ProcessRow<State, Kind, Data>, code: string) => Outgoing<Data>;
 }

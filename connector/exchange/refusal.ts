@@ -20,6 +20,12 @@ export const reasonsOf = (reason: Json | undefined): readonly string[] => {
   return (Array.isArray(reason) ? reason : [reason]).slice(0, maxReasons).map(sentenceOf);
 };
 
+/** How a process ended when the peer refused our message with this body. */
+export const endingOf = (body: Json): { readonly by: 'peer'; readonly code: string; readonly reason: Json } => {
+  const { code, reason } = isObject(body) ? body : {};
+  return { by: 'peer', code: typeof code === 'string' ? code.slice(0, maxLength) : '', reason: [...reasonsOf(reason)] };
+};
+
 /**
  * A refusal by a peer, for whoever asked for something that needs the peer. The faults point into the peer's own message:
  * `/code` and `/reason/n`.

@@ -1,6 +1,7 @@
 import { initial, type ProcessEvent, type Role } from '../../contracts/dsp/process.ts';
 import { AppError } from '../../contracts/errors.ts';
 import type { Did, ParticipantId } from '../../contracts/ids.ts';
+import type { Json } from '../../contracts/json.ts';
 import type { Task, TaskResult } from '../../kernel/sql/outbox.ts';
 import { type ExchangeOptions, extrasOf, fillPath, mustFind, type Outgoing, type Step, withVersion } from './commit.ts';
 import type { LaterTask, PeerAnswer, ProcessRow, UsedToken } from './ports.ts';
@@ -106,7 +107,17 @@ export const amendProcess = async <State extends string, Kind extends string, Da
 interface Learned {
   readonly peerPid?: string;
   readonly newest?: string;
+  /** The body with which the peer refused a message. */
+  readonly refusal?: Json | undefined;
 }
+
+/** What the process knows after an answer: a refusal that ended it is kept, so that its owner learns why. */
+const dataAfter = <State extends string, Kind extends string, Data>(
+  its: ExchangeOptions<State, Kind, Data>,
+  row: ProcessRow<State, Kind, Data>,
+  state: State | typeof initial,
+  refusal: Json | undefined,
+): Data => (refusal === undefined || !its.machine.isFinal(state) ? row.data : its.refusedWith(row.data, refusal));
 
 /** The message after an answer: none, the same, or a termination that the machine decided on. */
 const outgoingAfter = <State extends string, Kind extends string, Data>(
@@ -137,6 +148,7 @@ const feed = async <State extends string, Kind extends string, Data>(
       ...row,
       process: moved.next,
       outgoing: outgoingAfter(its, row, pending, event.type),
+      data: dataAfter(its, row, moved.next.state, learned.refusal),
       peerPid: row.peerPid ?? learned.peerPid ?? null,
       settledPeer: laterId(row.settledPeer, learned.newest ?? ''),
       updatedAt: its.clock.now(),
@@ -151,12 +163,13 @@ const askPeer = async <State extends string, Kind extends string, Data>(
   its: ExchangeOptions<State, Kind, Data>,
   row: ProcessRow<State, Kind, Data>,
   message: string,
+  refusal: Json | undefined,
 ): Promise<TaskResult> => {
   const url = `${row.peerBase}/${its.protocol}/${encodeURIComponent(row.peerPid ?? '')}`;
   const answer = await its.transport.get({ participant: row.participant, peer: row.peer, url });
   if (mayRetry(answer.status, true)) return 'later';
   const state = answer.status === 200 ? its.readState(answer.body)?.state : undefined;
-  await feed(its, row, { type: 'peer-state', message, state, termination: its.newId() });
+  await feed(its, row, { type: 'peer-state', message, state, termination: its.newId() }, { refusal });
   return 'done';
 };
 
@@ -195,8 +208,8 @@ const answered = async <State extends string, Kind extends string, Data>(
     'the peer refused a message',
   );
   const refused = its.machine.transition(row.process, { type: 'refused', message });
-  if (refused.ok && refused.effects.includes('ask')) return askPeer(its, row, message);
-  await feed(its, row, { type: 'refused', message });
+  if (refused.ok && refused.effects.includes('ask')) return askPeer(its, row, message, answer.body);
+  await feed(its, row, { type: 'refused', message }, { refusal: answer.body ?? null });
   return 'done';
 };
 

@@ -33,6 +33,12 @@ export interface Deciding {
   /** An operator's or the owner's decision. */
   readonly decide: (participant: ParticipantId, pid: string, action: Action) => Promise<NegotiationRow>;
   readonly find: (participant: ParticipantId, pid: string) => Promise<NegotiationRow>;
+  readonly findByAgreement: (participant: ParticipantId, agreementId: string) => Promise<NegotiationRow | undefined>;
+  /** In order of pid, at most `limit`, behind `after`. */
+  readonly list: (
+    participant: ParticipantId,
+    page: { readonly after?: string; readonly limit: number },
+  ) => Promise<readonly NegotiationRow[]>;
   readonly handlers: {
     readonly negotiations: (task: Task) => Promise<TaskResult>;
     readonly 'negotiations-work': (task: Task) => Promise<TaskResult>;
@@ -177,6 +183,8 @@ export const createDeciding = (its: Exchanged, options: NegotiationOptions): Dec
   },
   decide: async (participant, pid, action) => perform(its, options, await mustFind(its, participant, pid), action),
   find: (participant, pid) => mustFind(its, participant, pid),
+  findByAgreement: (participant, agreementId) => its.store.findByName(participant, 'agreement', agreementId),
+  list: (participant, page) => its.store.list(participant, page),
   handlers: {
     negotiations: (task) => deliverMessage(its, task),
     'negotiations-work': (task) => work(its, options, task),

@@ -1,3 +1,4 @@
+import { endingOf } from '../exchange/refusal.ts';
 import { createDeciding, type Deciding } from './deciding.ts';
 import { createEnding, type Ending } from './ending.ts';
 import { isFinal, maySend, transition } from './machine.ts';
@@ -20,6 +21,7 @@ export const createNegotiations = (options: NegotiationOptions): NegotiationServ
     machine: { transition, isFinal, maySend },
     show,
     readState,
+    refusedWith: (data, body) => (data.ending === null ? { ...data, ending: endingOf(body) } : data),
     terminationFor: (row, code) => termination(row, code, [lost]),
   };
   const deciding = createDeciding(its, options);

@@ -32,6 +32,11 @@ export interface Deciding {
     agreementId: string,
     why: { readonly code: string; readonly reason: readonly string[] },
   ) => Promise<void>;
+  /** In order of pid, at most `limit`, behind `after`. */
+  readonly list: (
+    participant: ParticipantId,
+    page: { readonly after?: string; readonly limit: number },
+  ) => Promise<readonly TransferRow[]>;
   readonly handlers: {
     readonly transfers: (task: Task) => Promise<TaskResult>;
     readonly 'transfers-work': (task: Task) => Promise<TaskResult>;
@@ -169,6 +174,7 @@ export const createDeciding = (its: Exchanged, options: TransferOptions): Decidi
   decide: async (participant, pid, action) => perform(its, options, await mustFind(its, participant, pid), action),
   find: (participant, pid) => mustFind(its, participant, pid),
   endUnder: (participant, agreementId, why) => endUnder(its, options, { participant, agreementId }, why),
+  list: (participant, page) => its.store.list(participant, page),
   handlers: {
     transfers: (task) => deliverMessage(its, task),
     'transfers-work': (task) => work(its, options, task),

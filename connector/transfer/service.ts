@@ -1,3 +1,4 @@
+import { endingOf } from '../exchange/refusal.ts';
 import { createDeciding, type Deciding } from './deciding.ts';
 import { isFinal, maySend, transition } from './machine.ts';
 import { type Exchanged, readState, show, type TransferOptions, termination } from './process.ts';
@@ -15,6 +16,7 @@ export const createTransfers = (options: TransferOptions): TransferService => {
     machine: { transition, isFinal, maySend },
     show,
     readState,
+    refusedWith: (data, body) => (data.ending === null ? { ...data, ending: endingOf(body) } : data),
     terminationFor: (row, code) => termination(row, code, [lost]),
   };
   return { ...createReceiving(its, options), ...createDeciding(its, options) };

@@ -1,0 +1,314 @@
+import { AppError } from '../../contracts/errors.ts';
+import type { Did, ParticipantId } from '../../contracts/ids.ts';
+import type { Clock } from '../../kernel/clock.ts';
+import type { Facts } from '../../policies/facts.ts';
+import { peerRefused } from '../exchange/refusal.ts';
+import type { ProcessFeed } from './feed.ts';
+import { bestFirst, judgeOffer } from './judging.pure.ts';
+import type {
+  AcquisitionStore,
+  FoundDataset,
+  FoundOffer,
+  NegotiationRecord,
+  Negotiations,
+  OtherCatalogs,
+  ProviderBases,
+  StoreSearch,
+  TransferRecord,
+  Transfers,
+  Wallet,
+} from './ports.ts';
+
+/**
+ * From "this dataset" to "here it can be fetched": find the offer, use an agreement that is in force or negotiate one, and
+ * have a transfer started. Each step is a process of its own that goes on by itself; we only wait for it, and whoever
+ * asks again finds what was begun.
+ */
+
+export interface Acquisition {
+  readonly dataset: string;
+  readonly provider?: string | undefined;
+  readonly offer?: string | undefined;
+  readonly purpose?: string | undefined;
+  readonly application?: string | undefined;
+  readonly timeoutSeconds?: number | undefined;
+}
+
+export interface Acquired {
+  readonly provider: Did;
+  readonly dataset: string;
+  readonly agreementId: string;
+  readonly agreementDigest: string;
+  readonly transfer: string;
+  /** Where an own application fetches it: the gateway, and not the provider. */
+  readonly dataUrl: string;
+  /** Whether the agreement was there already. */
+  readonly reused: boolean;
+}
+
+export interface AcquiringOptions {
+  readonly catalogs: OtherCatalogs;
+  readonly store: StoreSearch;
+  readonly bases: ProviderBases;
+  readonly negotiations: Negotiations;
+  readonly transfers: Transfers;
+  readonly acquisitions: AcquisitionStore;
+  readonly wallet: Pick<Wallet, 'facts'>;
+  readonly feed: ProcessFeed;
+  readonly clock: Clock;
+  /** Origin of the gateway for own applications. */
+  readonly gatewayUrl: () => string;
+}
+
+/** The consumer's side of beginning a negotiation, remembered so that it is found again. */
+export type Begin = (
+  participant: ParticipantId,
+  wish: { readonly provider: Did; readonly dataset: string; readonly offer?: string | undefined },
+  facts: Facts,
+) => Promise<NegotiationRecord>;
+
+export interface Acquiring {
+  readonly acquire: (participant: ParticipantId, acquisition: Acquisition) => Promise<Acquired>;
+  readonly begin: Begin;
+}
+
+const defaultTimeoutMs = 30_000;
+const maxCandidates = 20;
+const maxStorePages = 5;
+
+const formats = { cosigned: 'StekkerHttp-PULL', 'plain-dsp': 'HttpData-PULL' } as const;
+
+/** Who offers a dataset, by the broker's store; one, or the caller must say which. */
+const findProvider = async ({ store }: AcquiringOptions, dataset: string): Promise<Did> => {
+  const providers = new Set<Did>();
+  let cursor: string | undefined = '';
+  for (let page = 0; page < maxStorePages && cursor !== undefined; page += 1) {
+    const found: Awaited<ReturnType<StoreSearch['search']>> = await store.search({ q: dataset, cursor });
+    for (const entry of found.entries) if (entry.dataset.id === dataset) providers.add(entry.provider.did);
+    cursor = found.next;
+  }
+  const [only, ...others] = providers;
+  if (only === undefined)
+    throw new AppError('not-found', { detail: `the broker's store has no dataset ${dataset}; name its provider` });
+  if (others.length > 0) {
+    const message = `several offer this dataset: ${[...providers].join(', ')}; choose one`;
+    throw new AppError('body-invalid', { faults: [{ path: '/provider', message }] });
+  }
+  return only;
+};
+
+/** The offer that was named, else the one that fits us best. */
+const chooseOffer = (dataset: FoundDataset, wanted: string | undefined, facts: Facts): FoundOffer => {
+  const judged = dataset.offers.map((offer) => ({
+    offer,
+    judgement: judgeOffer(offer.rules, { ...facts, ...(offer.price === '' ? {} : { pricePlan: offer.price }) }),
+  }));
+  const found = wanted === undefined ? bestFirst(judged)[0] : judged.find(({ offer }) => offer.id === wanted);
+  if (found !== undefined) return found.offer;
+  const [blocked] = dataset.unreadable.filter(({ id }) => wanted === undefined || id === wanted);
+  if (blocked !== undefined)
+    throw new AppError('offer-refused', { detail: `${blocked.id} cannot be asked for: ${blocked.why}` });
+  throw new AppError('not-found', { detail: `${dataset.id} has no offer ${wanted ?? ''} for us` });
+};
+
+const begin = async (
+  options: AcquiringOptions,
+  participant: ParticipantId,
+  { provider, dataset, offer: wanted }: Parameters<Begin>[1],
+  facts: Facts,
+): Promise<NegotiationRecord> => {
+  const { catalogs, bases, negotiations, acquisitions } = options;
+  const found = await catalogs.dataset(participant, provider, dataset);
+  const offer = chooseOffer(found, wanted, facts);
+  await catalogs.pricePlan(participant, provider, offer); // nobody agrees to a price that was not shown
+  const { rules, assurance, price } = offer;
+  const terms = { participant, provider, dataset, offerId: offer.id, rules, assurance, price };
+  const row = await negotiations.request({ ...terms, providerBase: await bases.base(provider) });
+  await acquisitions.begun({ participant, provider, dataset, negotiation: row.pid });
+  return row;
+};
+
+/** Waits until a process is where it should be, told by the feed; undefined when the time is over. */
+const waitFor = async <Row>(
+  { feed, clock }: AcquiringOptions,
+  place: { readonly participant: ParticipantId; readonly pid: string; readonly until: number },
+  look: () => Promise<Row>,
+  isThere: (row: Row) => boolean,
+): Promise<Row | undefined> => {
+  let changed = Promise.withResolvers<void>();
+  const stop = feed.subscribe(place.participant, ({ notice }) => {
+    if (notice.pid === place.pid) changed.resolve();
+  });
+  try {
+    for (;;) {
+      changed = Promise.withResolvers<void>();
+      const row = await look();
+      if (isThere(row)) return row;
+      const left = place.until - clock.now();
+      if (left <= 0) return undefined;
+      const slept = new AbortController();
+      await Promise.race([changed.promise, clock.sleep(left, slept.signal)]);
+      slept.abort();
+    }
+  } finally {
+    stop();
+  }
+};
+
+const tooLong = (what: string, row: { readonly pid: string; readonly process: { readonly state: string } }): AppError =>
+  new AppError('not-yet', {
+    detail: `${what} ${row.pid} is still ${row.process.state}; it goes on, ask again`,
+    retryAfterSeconds: 1,
+  });
+
+const ended = (peer: Did, ending: NegotiationRecord['data']['ending'], what: string): AppError => {
+  if (ending?.by === 'peer') return peerRefused(peer, ending, what);
+  const why = ending === null ? '' : `: ${ending.code} ${JSON.stringify(ending.reason)}`;
+  return new AppError('agreement-refused', { detail: `${what} with ${peer} was ended here${why}` });
+};
+
+const isSettled = ({ process, data }: NegotiationRecord): boolean =>
+  process.state === 'TERMINATED' ||
+  (process.state === 'FINALIZED' && data.status !== 'none' && data.status !== 'signed');
+
+const awaitAgreement = async (
+  options: AcquiringOptions,
+  participant: ParticipantId,
+  pid: string,
+  until: number,
+): Promise<NegotiationRecord> => {
+  const look = () => options.negotiations.find(participant, pid);
+  const row = await waitFor(options, { participant, pid, until }, look, isSettled);
+  if (row === undefined) throw tooLong('the negotiation', await look());
+  if (row.process.state === 'TERMINATED') throw ended(row.peer, row.data.ending, 'the negotiation');
+  if (row.data.status !== 'in-force') throw new AppError('agreement-ended');
+  return row;
+};
+
+const isUseful = ({ process, data }: NegotiationRecord, offer: string | undefined): boolean => {
+  if (process.state === 'TERMINATED' || data.status === 'ended' || data.status === 'void') return false;
+  return offer === undefined || data.offerId === offer;
+};
+
+/** What was begun before for this dataset and still stands: an agreement in force, else a negotiation under way. */
+const findBegun = async (
+  { acquisitions, negotiations }: AcquiringOptions,
+  participant: ParticipantId,
+  wish: { readonly provider: Did; readonly dataset: string; readonly offer?: string | undefined },
+): Promise<NegotiationRecord | undefined> => {
+  const candidates = await acquisitions.candidates(participant, wish.provider, wish.dataset, maxCandidates);
+  const standing: NegotiationRecord[] = [];
+  for (const { negotiation } of candidates) {
+    const row = await negotiations.find(participant, negotiation);
+    if (isUseful(row, undefined)) standing.push(row);
+    else await acquisitions.forget(participant, negotiation);
+  }
+  const fitting = standing.filter((row) => isUseful(row, wish.offer));
+  return fitting.find((row) => row.data.status === 'in-force') ?? fitting[0];
+};
+
+const isRunning = ({ process }: TransferRecord): boolean =>
+  process.state !== 'TERMINATED' && process.state !== 'COMPLETED' && process.state !== 'SUSPENDED';
+
+/** The transfer that runs under an agreement, or a new one. */
+const findOrBegin = async (
+  { transfers, acquisitions, bases }: AcquiringOptions,
+  participant: ParticipantId,
+  row: NegotiationRecord,
+): Promise<TransferRecord> => {
+  const candidates = await acquisitions.candidates(participant, row.peer, row.data.dataset, maxCandidates);
+  const transfer = candidates.find(({ negotiation }) => negotiation === row.pid)?.transfer ?? null;
+  const known = transfer === null ? undefined : await transfers.find(participant, transfer);
+  if (known !== undefined && isRunning(known)) return known;
+  const begun = await transfers.request({
+    participant,
+    agreementId: agreementIdOf(row),
+    format: formats[row.data.assurance],
+    providerBase: await bases.base(row.peer),
+  });
+  await acquisitions.transferred(participant, row.pid, begun.pid);
+  return begun;
+};
+
+const awaitTransfer = async (
+  options: AcquiringOptions,
+  participant: ParticipantId,
+  row: NegotiationRecord,
+  place: { readonly pid: string; readonly until: number },
+): Promise<TransferRecord> => {
+  const look = () => options.transfers.find(participant, place.pid);
+  const found = await waitFor(
+    options,
+    { ...place, participant },
+    look,
+    (one) => one.process.state === 'STARTED' || !isRunning(one),
+  );
+  if (found === undefined) throw tooLong('the transfer', await look());
+  if (found.process.state !== 'STARTED') throw ended(row.peer, found.data.ending, 'the transfer');
+  return found;
+};
+
+const agreementIdOf = ({ data }: NegotiationRecord): string => {
+  const id = data.agreement?.agreement['@id'];
+  if (typeof id !== 'string') throw new AppError('invariant-broken', { detail: 'an agreement in force without an id' });
+  return id;
+};
+
+const isDidText = (text: string): text is Did => text.startsWith('did:');
+
+/** One at a time for the same dataset of the same provider: the second finds what the first began. */
+const createTurns = () => {
+  const turns = new Map<string, Promise<unknown>>();
+  return async <Result>(key: string, work: () => Promise<Result>): Promise<Result> => {
+    const before = turns.get(key) ?? Promise.resolve();
+    const mine = before.then(work, work);
+    turns.set(key, mine);
+    try {
+      return await mine;
+    } finally {
+      if (turns.get(key) === mine) turns.delete(key);
+    }
+  };
+};
+
+const factsFor = async (
+  { wallet, clock }: AcquiringOptions,
+  participant: ParticipantId,
+  { purpose, application }: Pick<Acquisition, 'purpose' | 'application'>,
+): Promise<Facts> => ({
+  now: clock.now(),
+  count: 0,
+  ...(await wallet.facts(participant, application)),
+  ...(purpose === undefined ? {} : { purpose }),
+});
+
+export const createAcquiring = (options: AcquiringOptions): Acquiring => {
+  const inTurn = createTurns();
+  const acquire = async (participant: ParticipantId, wish: Acquisition): Promise<Acquired> => {
+    const until = options.clock.now() + (wish.timeoutSeconds ?? defaultTimeoutMs / 1_000) * 1_000;
+    const { dataset, offer } = wish;
+    const provider =
+      wish.provider !== undefined && isDidText(wish.provider) ? wish.provider : await findProvider(options, dataset);
+    const facts = await factsFor(options, participant, wish);
+    const turn = JSON.stringify([participant, provider, dataset]);
+    const { begun, reused } = await inTurn(turn, async () => {
+      const found = await findBegun(options, participant, { provider, dataset, offer });
+      const row = found ?? (await begin(options, participant, { provider, dataset, offer }, facts));
+      return { begun: row, reused: found?.data.status === 'in-force' };
+    });
+    const row = await awaitAgreement(options, participant, begun.pid, until);
+    const { pid } = await inTurn(turn, () => findOrBegin(options, participant, row));
+    const transfer = await awaitTransfer(options, participant, row, { pid, until });
+    const agreementId = agreementIdOf(row);
+    return {
+      provider,
+      dataset,
+      agreementId,
+      agreementDigest: row.data.agreement?.digest ?? '',
+      transfer: transfer.pid,
+      dataUrl: `${options.gatewayUrl()}/data/${encodeURIComponent(agreementId)}/`,
+      reused,
+    };
+  };
+  return { acquire, begin: (participant, wish, facts) => begin(options, participant, wish, facts) };
+};
