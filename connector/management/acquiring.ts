@@ -5,6 +5,7 @@ import type { Facts } from '../../policies/facts.ts';
 import { peerRefused } from '../exchange/refusal.ts';
 import type { ProcessFeed } from './feed.ts';
 import { bestFirst, judgeOffer } from './judging.pure.ts';
+import { ownFacts } from './own-facts.ts';
 import type {
   AcquisitionStore,
   FoundDataset,
@@ -60,16 +61,18 @@ export interface AcquiringOptions {
   readonly gatewayUrl: () => string;
 }
 
-/** The consumer's side of beginning a negotiation, remembered so that it is found again. */
-export type Begin = (
-  participant: ParticipantId,
-  wish: { readonly provider: Did; readonly dataset: string; readonly offer?: string | undefined },
-  facts: Facts,
-) => Promise<NegotiationRecord>;
+interface Wish {
+  readonly provider: Did;
+  readonly dataset: string;
+  readonly offer?: string | undefined;
+}
 
 export interface Acquiring {
   readonly acquire: (participant: ParticipantId, acquisition: Acquisition) => Promise<Acquired>;
-  readonly begin: Begin;
+  /** Begins a negotiation, remembered so that an acquisition finds it. */
+  readonly begin: (participant: ParticipantId, wish: Wish) => Promise<NegotiationRecord>;
+  /** Begins a transfer under an agreement, remembered likewise. */
+  readonly beginTransfer: (participant: ParticipantId, agreementId: string) => Promise<TransferRecord>;
 }
 
 const defaultTimeoutMs = 30_000;
@@ -114,7 +117,7 @@ const chooseOffer = (dataset: FoundDataset, wanted: string | undefined, facts: F
 const begin = async (
   options: AcquiringOptions,
   participant: ParticipantId,
-  { provider, dataset, offer: wanted }: Parameters<Begin>[1],
+  { provider, dataset, offer: wanted }: Wish,
   facts: Facts,
 ): Promise<NegotiationRecord> => {
   const { catalogs, bases, negotiations, acquisitions } = options;
@@ -194,7 +197,7 @@ const isUseful = ({ process, data }: NegotiationRecord, offer: string | undefine
 const findBegun = async (
   { acquisitions, negotiations }: AcquiringOptions,
   participant: ParticipantId,
-  wish: { readonly provider: Did; readonly dataset: string; readonly offer?: string | undefined },
+  wish: Wish,
 ): Promise<NegotiationRecord | undefined> => {
   const candidates = await acquisitions.candidates(participant, wish.provider, wish.dataset, maxCandidates);
   const standing: NegotiationRecord[] = [];
@@ -210,24 +213,33 @@ const findBegun = async (
 const isRunning = ({ process }: TransferRecord): boolean =>
   process.state !== 'TERMINATED' && process.state !== 'COMPLETED' && process.state !== 'SUSPENDED';
 
+/** Asks the provider of an agreement for a transfer, in the format that its assurance has (wire §4). */
+const beginTransfer = async (
+  { negotiations, transfers, acquisitions, bases }: AcquiringOptions,
+  participant: ParticipantId,
+  agreementId: string,
+): Promise<TransferRecord> => {
+  const row = await negotiations.findByAgreement(participant, agreementId);
+  if (row === undefined || row.process.role !== 'consumer') throw new AppError('not-found');
+  const format = formats[row.data.assurance];
+  const terms = { participant, agreementId, format, providerBase: await bases.base(row.peer) };
+  const begun = await transfers.request(terms);
+  await acquisitions.transferred(participant, row.pid, begun.pid);
+  return begun;
+};
+
 /** The transfer that runs under an agreement, or a new one. */
 const findOrBegin = async (
-  { transfers, acquisitions, bases }: AcquiringOptions,
+  options: AcquiringOptions,
   participant: ParticipantId,
   row: NegotiationRecord,
 ): Promise<TransferRecord> => {
+  const { transfers, acquisitions } = options;
   const candidates = await acquisitions.candidates(participant, row.peer, row.data.dataset, maxCandidates);
   const transfer = candidates.find(({ negotiation }) => negotiation === row.pid)?.transfer ?? null;
   const known = transfer === null ? undefined : await transfers.find(participant, transfer);
   if (known !== undefined && isRunning(known)) return known;
-  const begun = await transfers.request({
-    participant,
-    agreementId: agreementIdOf(row),
-    format: formats[row.data.assurance],
-    providerBase: await bases.base(row.peer),
-  });
-  await acquisitions.transferred(participant, row.pid, begun.pid);
-  return begun;
+  return beginTransfer(options, participant, agreementIdOf(row));
 };
 
 const awaitTransfer = async (
@@ -271,17 +283,6 @@ const createTurns = () => {
   };
 };
 
-const factsFor = async (
-  { wallet, clock }: AcquiringOptions,
-  participant: ParticipantId,
-  { purpose, application }: Pick<Acquisition, 'purpose' | 'application'>,
-): Promise<Facts> => ({
-  now: clock.now(),
-  count: 0,
-  ...(await wallet.facts(participant, application)),
-  ...(purpose === undefined ? {} : { purpose }),
-});
-
 export const createAcquiring = (options: AcquiringOptions): Acquiring => {
   const inTurn = createTurns();
   const acquire = async (participant: ParticipantId, wish: Acquisition): Promise<Acquired> => {
@@ -289,7 +290,7 @@ export const createAcquiring = (options: AcquiringOptions): Acquiring => {
     const { dataset, offer } = wish;
     const provider =
       wish.provider !== undefined && isDidText(wish.provider) ? wish.provider : await findProvider(options, dataset);
-    const facts = await factsFor(options, participant, wish);
+    const facts = await ownFacts(options, participant, wish);
     const turn = JSON.stringify([participant, provider, dataset]);
     const { begun, reused } = await inTurn(turn, async () => {
       const found = await findBegun(options, participant, { provider, dataset, offer });
@@ -310,5 +311,9 @@ export const createAcquiring = (options: AcquiringOptions): Acquiring => {
       reused,
     };
   };
-  return { acquire, begin: (participant, wish, facts) => begin(options, participant, wish, facts) };
+  return {
+    acquire,
+    beginTransfer: (participant, agreementId) => beginTransfer(options, participant, agreementId),
+    begin: async (participant, wish) => begin(options, participant, wish, await ownFacts(options, participant, {})),
+  };
 };

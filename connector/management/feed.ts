@@ -1,4 +1,4 @@
-import type { Did, ParticipantId } from '../../contracts/ids.ts';
+import type { ParticipantId } from '../../contracts/ids.ts';
 import type { ProcessEventNotice } from '../exchange/ports.ts';
 
 /**
@@ -14,6 +14,8 @@ export interface FeedEvent {
 
 export interface ProcessFeed {
   readonly publish: (notice: ProcessEventNotice) => void;
+  /** Where the feed is now. */
+  readonly place: () => string;
   /** Events of a participant behind `id`; `isComplete` is false when some of them are no longer known. */
   readonly since: (
     participant: ParticipantId,
@@ -42,6 +44,7 @@ export const createProcessFeed = (run: string): ProcessFeed => {
       if (events.length > capacity) events.splice(0, capacity / 10);
       for (const [listener, participant] of listeners) if (participant === notice.participant) listener(event);
     },
+    place: () => `${run}-${last}`,
     since: (participant, id) => {
       const after = numberOf(id);
       const oldest = events[0]?.n ?? last + 1;
@@ -54,18 +57,3 @@ export const createProcessFeed = (run: string): ProcessFeed => {
     },
   };
 };
-
-/** What an event looks like to the operator. */
-export const showNotice = ({
-  protocol,
-  pid,
-  role,
-  peer,
-  state,
-}: ProcessEventNotice): {
-  readonly protocol: string;
-  readonly id: string;
-  readonly role: string;
-  readonly peer: Did;
-  readonly state: string;
-} => ({ protocol, id: pid, role, peer, state });

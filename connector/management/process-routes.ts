@@ -1,0 +1,235 @@
+import { AppError } from '../../contracts/errors.ts';
+import { formatTime } from '../../contracts/time.ts';
+import type { Acquiring } from './acquiring.ts';
+import type { Api } from './endpoint.ts';
+import {
+  acquiredView,
+  agreementView,
+  byId,
+  endedView,
+  endOfAgreement,
+  negotiationDecision,
+  negotiationView,
+  newAcquisition,
+  newNegotiation,
+  newTransfer,
+  pageOf,
+  pageQuery,
+  transferDecision,
+  transferView,
+} from './forms.ts';
+import { pageThrough } from './paging.ts';
+import type { AgreementEnds, Negotiations, Transfers } from './ports.ts';
+import { showAgreement, showNegotiation, showTransfer } from './views.ts';
+
+/** Negotiations, agreements and transfers of either role, and acquisitions, which join them. */
+
+export interface ProcessRoutesOptions {
+  readonly negotiations: Negotiations;
+  readonly transfers: Transfers;
+  readonly ends: AgreementEnds;
+  readonly acquiring: Acquiring;
+}
+
+const tag = 'agreements';
+
+const negotiationRoutes = ({ endpoint }: Api, { negotiations, acquiring }: ProcessRoutesOptions): void => {
+  endpoint(
+    {
+      method: 'get',
+      path: '/v1/negotiations',
+      id: 'listNegotiations',
+      tag,
+      summary: 'Negotiations, in the order in which they began.',
+      query: pageQuery,
+      status: 200,
+      answer: pageOf(negotiationView),
+    },
+    ({ participant, query }) =>
+      pageThrough(
+        query,
+        (page) => negotiations.list(participant, page),
+        ({ pid }) => pid,
+        showNegotiation,
+      ),
+  );
+  endpoint(
+    {
+      method: 'post',
+      path: '/v1/negotiations',
+      id: 'beginNegotiation',
+      tag,
+      summary: 'Ask a provider for an offer of its catalog.',
+      body: newNegotiation,
+      status: 201,
+      answer: negotiationView,
+    },
+    async ({ participant, body }) => showNegotiation(await acquiring.begin(participant, body)),
+  );
+  endpoint(
+    {
+      method: 'get',
+      path: '/v1/negotiations/{id}',
+      id: 'getNegotiation',
+      tag,
+      summary: 'One negotiation.',
+      params: byId,
+      status: 200,
+      answer: negotiationView,
+    },
+    async ({ participant, params }) => showNegotiation(await negotiations.find(participant, params.id)),
+  );
+  endpoint(
+    {
+      method: 'post',
+      path: '/v1/negotiations/{id}/decisions',
+      id: 'decideNegotiation',
+      tag,
+      summary: 'Decide what a negotiation does next; 409 when its state does not allow it.',
+      params: byId,
+      body: negotiationDecision,
+      status: 202,
+      answer: negotiationView,
+    },
+    async ({ participant, params, body }) => showNegotiation(await negotiations.decide(participant, params.id, body)),
+  );
+};
+
+const transferRoutes = ({ endpoint }: Api, { transfers, acquiring }: ProcessRoutesOptions): void => {
+  endpoint(
+    {
+      method: 'get',
+      path: '/v1/transfers',
+      id: 'listTransfers',
+      tag,
+      summary: 'Transfers, in the order in which they began.',
+      query: pageQuery,
+      status: 200,
+      answer: pageOf(transferView),
+    },
+    ({ participant, query }) =>
+      pageThrough(
+        query,
+        (page) => transfers.list(participant, page),
+        ({ pid }) => pid,
+        showTransfer,
+      ),
+  );
+  endpoint(
+    {
+      method: 'post',
+      path: '/v1/transfers',
+      id: 'beginTransfer',
+      tag,
+      summary: 'Ask for a transfer under an agreement that is in force.',
+      body: newTransfer,
+      status: 201,
+      answer: transferView,
+    },
+    async ({ participant, body }) => showTransfer(await acquiring.beginTransfer(participant, body.agreementId)),
+  );
+  endpoint(
+    {
+      method: 'get',
+      path: '/v1/transfers/{id}',
+      id: 'getTransfer',
+      tag,
+      summary: 'One transfer.',
+      params: byId,
+      status: 200,
+      answer: transferView,
+    },
+    async ({ participant, params }) => showTransfer(await transfers.find(participant, params.id)),
+  );
+  endpoint(
+    {
+      method: 'post',
+      path: '/v1/transfers/{id}/decisions',
+      id: 'decideTransfer',
+      tag,
+      summary: 'Decide what a transfer does next; 409 when its state does not allow it.',
+      params: byId,
+      body: transferDecision,
+      status: 202,
+      answer: transferView,
+    },
+    async ({ participant, params, body }) => showTransfer(await transfers.decide(participant, params.id, body)),
+  );
+};
+
+const agreementRoutes = ({ endpoint }: Api, { negotiations, ends }: ProcessRoutesOptions): void => {
+  endpoint(
+    {
+      method: 'get',
+      path: '/v1/agreements',
+      id: 'listAgreements',
+      tag,
+      summary: 'Agreements of either role; a page may hold fewer than its limit.',
+      query: pageQuery,
+      status: 200,
+      answer: pageOf(agreementView),
+    },
+    ({ participant, query }) =>
+      pageThrough(
+        query,
+        (page) => negotiations.list(participant, page),
+        ({ pid }) => pid,
+        showAgreement,
+      ),
+  );
+  endpoint(
+    {
+      method: 'get',
+      path: '/v1/agreements/{id}',
+      id: 'getAgreement',
+      tag,
+      summary: 'One agreement.',
+      params: byId,
+      status: 200,
+      answer: agreementView,
+    },
+    async ({ participant, params }) => {
+      const row = await negotiations.findByAgreement(participant, params.id);
+      const shown = row === undefined ? undefined : showAgreement(row);
+      if (shown === undefined) throw new AppError('not-found');
+      return shown;
+    },
+  );
+  endpoint(
+    {
+      method: 'post',
+      path: '/v1/agreements/{id}/end',
+      id: 'endAgreement',
+      tag,
+      summary: 'End an agreement at once: nothing is served or fetched under it any more.',
+      params: byId,
+      body: endOfAgreement,
+      status: 200,
+      answer: endedView,
+    },
+    async ({ participant, params, body }) => {
+      if ((await negotiations.findByAgreement(participant, params.id)) === undefined) throw new AppError('not-found');
+      const { effectiveAt } = await ends.end(participant, params.id, body.reason);
+      return { id: params.id, effectiveAt: formatTime(effectiveAt) };
+    },
+  );
+};
+
+export const addProcessRoutes = (api: Api, options: ProcessRoutesOptions): void => {
+  negotiationRoutes(api, options);
+  agreementRoutes(api, options);
+  transferRoutes(api, options);
+  api.endpoint(
+    {
+      method: 'post',
+      path: '/v1/acquisitions',
+      id: 'acquire',
+      tag,
+      summary: 'Get a dataset: use the agreement in force or negotiate one, and have a transfer started.',
+      body: newAcquisition,
+      status: 200,
+      answer: acquiredView,
+    },
+    ({ participant, body }) => options.acquiring.acquire(participant, body),
+  );
+};
