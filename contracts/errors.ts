@@ -15,11 +15,10 @@ export const errorTable = {
   'body-too-deep': { status: 400, title: 'The JSON is nested deeper than this surface accepts.' },
   'body-duplicate-key': { status: 400, title: 'The JSON has the same key twice in one object.' },
   'body-invalid': { status: 400, title: 'The body does not have the form that is asked for.' },
-  'request-invalid': { status: 400, title: 'The path or query of the request does not have the form that is asked for.' },
   'media-type-unsupported': { status: 415, title: 'The media type is not one that this surface reads.' },
   'request-invalid': {
     status: 400,
-    title: 'The path or a header of the request is not of the form that is asked for.',
+    title: 'The path, the query or a header of the request is not of the form that is asked for.',
   },
   'not-found': { status: 404, title: 'There is nothing here for this caller.' },
   'method-not-allowed': { status: 405, title: 'This path does not take this method.' },

@@ -93,6 +93,8 @@ beforeAll(async () => {
     visibility: { sees: async () => true },
     self: () => ({ did: provider.did, base: party.base, title: 'Provider' }),
     checkUpstream: () => undefined,
+    checkPath: async () => undefined,
+    template: () => undefined,
     policyFaults: () => [],
   });
   const routes = { log: silentLogger, participantOf: () => tenant, base: () => party.base };

@@ -341,7 +341,6 @@ export const agreementView = z
   .openapi('Agreement');
 
 export const endOfAgreement = z.strictObject({ reason: z.string().max(1000).default('') }).openapi('EndOfAgreement');
-export const endedView = z.object({ id: z.string(), effectiveAt: time }).openapi('EndedAgreement');
 
 /** Below the patience of the command line, so that an answer comes before it hangs up. */
 const maxWaitSeconds = 55;

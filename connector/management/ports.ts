@@ -270,11 +270,7 @@ export interface Transfers {
 
 /** Ends an agreement from now on (dsp §12.3); the same again changes nothing. */
 export interface AgreementEnds {
-  readonly end: (
-    participant: ParticipantId,
-    agreementId: string,
-    reason: string,
-  ) => Promise<{ readonly effectiveAt: number }>;
+  readonly end: (participant: ParticipantId, agreementId: string, reason: string) => Promise<NegotiationRecord>;
 }
 
 /**

@@ -1,12 +1,10 @@
 import { AppError } from '../../contracts/errors.ts';
-import { formatTime } from '../../contracts/time.ts';
 import type { Acquiring } from './acquiring.ts';
 import type { Api } from './endpoint.ts';
 import {
   acquiredView,
   agreementView,
   byId,
-  endedView,
   endOfAgreement,
   negotiationDecision,
   negotiationView,
@@ -32,6 +30,11 @@ export interface ProcessRoutesOptions {
 }
 
 const tag = 'agreements';
+
+const must = <Value>(value: Value | undefined): Value => {
+  if (value === undefined) throw new AppError('not-found');
+  return value;
+};
 
 const negotiationRoutes = ({ endpoint }: Api, { negotiations, acquiring }: ProcessRoutesOptions): void => {
   endpoint(
@@ -190,9 +193,7 @@ const agreementRoutes = ({ endpoint }: Api, { negotiations, ends }: ProcessRoute
     },
     async ({ participant, params }) => {
       const row = await negotiations.findByAgreement(participant, params.id);
-      const shown = row === undefined ? undefined : showAgreement(row);
-      if (shown === undefined) throw new AppError('not-found');
-      return shown;
+      return must(row === undefined ? undefined : showAgreement(row));
     },
   );
   endpoint(
@@ -205,12 +206,11 @@ const agreementRoutes = ({ endpoint }: Api, { negotiations, ends }: ProcessRoute
       params: byId,
       body: endOfAgreement,
       status: 200,
-      answer: endedView,
+      answer: agreementView,
     },
     async ({ participant, params, body }) => {
       if ((await negotiations.findByAgreement(participant, params.id)) === undefined) throw new AppError('not-found');
-      const { effectiveAt } = await ends.end(participant, params.id, body.reason);
-      return { id: params.id, effectiveAt: formatTime(effectiveAt) };
+      return must(showAgreement(await ends.end(participant, params.id, body.reason)));
     },
   );
 };

@@ -113,10 +113,14 @@ const countersign = async (its: Exchanged, options: NegotiationOptions, row: Neg
   await amendProcess(
     its,
     row,
-    (current): Amendment<NegotiationData> => ({
-      data: { ...current.data, agreement: signed, status: 'signed', signedAt },
-      tasks: [voidTask(current, signedAt)],
-    }),
+    // Kept once: each change calls for the owner's side again, and that would sign again while this delivery is under way.
+    (current): Amendment<NegotiationData> | undefined =>
+      current.data.status === 'signed'
+        ? undefined
+        : {
+            data: { ...current.data, agreement: signed, status: 'signed', signedAt },
+            tasks: [voidTask(current, signedAt)],
+          },
   );
   await options.agreements.deliverSignature({ ...row, data: { ...row.data, agreement: signed } });
 };

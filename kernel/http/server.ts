@@ -3,7 +3,6 @@ import { createServer as createHttpServer, type RequestListener, type Server } f
 import { createServer as createHttpsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { getRequestListener } from '@hono/node-server';
-import type { Hono } from 'hono';
 import { AppError } from '../../contracts/errors.ts';
 
 /** Servers of a service: limits on everything that a slow or hostile client could hold, and a stop that lets work end. */
@@ -69,6 +68,14 @@ export const listen = async (listener: RequestListener, options: ListenOptions):
   return { port, [Symbol.asyncDispose]: () => stop(server) };
 };
 
+/** What answers requests: an application of Hono, whatever its kind. */
+export interface Routes {
+  readonly fetch: (request: Request) => Response | Promise<Response>;
+}
+
 /** Starts a server over routes. @throws AppError `port-in-use`. */
-export const serveRoutes = (app: Hono, options: ListenOptions): Promise<RunningServer> =>
-  listen(getRequestListener(app.fetch, { overrideGlobalObjects: false }), options);
+export const serveRoutes = (app: Routes, options: ListenOptions): Promise<RunningServer> =>
+  listen(
+    getRequestListener((request) => app.fetch(request), { overrideGlobalObjects: false }),
+    options,
+  );

@@ -37,6 +37,8 @@ const startProvider = async (broker: string) => {
     seal: { seal: (text) => text },
     self: () => ({ did: party.did, base, title: 'Waterschap' }),
     checkUpstream: () => undefined,
+    checkPath: async () => undefined,
+    template: () => undefined,
     policyFaults: () => [],
   });
   const routes = {
