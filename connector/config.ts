@@ -36,6 +36,14 @@ export const connectorSettings = {
   STEKKER_DATA_PORT: setting(port('8081'), 'Port of the data plane.', '8081'),
   STEKKER_MANAGEMENT_HOST: setting(z.string().default('127.0.0.1'), "Address of the operator's API.", '127.0.0.1'),
   STEKKER_MANAGEMENT_PORT: setting(port('8082'), "Port of the operator's API.", '8082'),
+  STEKKER_MANAGEMENT_HOSTS: setting(
+    z
+      .string()
+      .default('')
+      .transform((text) => text.split(' ').filter((host) => host !== '')),
+    "Host names under which the operator's API is called, besides loopback; others are refused. Space separated.",
+    'connector.internal',
+  ),
   STEKKER_GATEWAY_HOST: setting(
     z.string().default('127.0.0.1'),
     'Address where own applications fetch data.',

@@ -68,7 +68,12 @@ const rawValue = (key: string, entry: Setting<unknown>, env: NodeJS.ProcessEnv):
 };
 
 /** Keys of the same prefix that belong to the command line or to tests, and not to a service. */
-const foreignKeys = new Set(['STEKKER_SHARED', 'STEKKER_MANAGEMENT_URL']);
+const foreignKeys = new Set([
+  'STEKKER_SHARED',
+  'STEKKER_MANAGEMENT_URL',
+  'STEKKER_APPLICATION_KEY',
+  'STEKKER_APPLICATION_KEY_FILE',
+]);
 
 const unknownKeys = (table: Settings, env: NodeJS.ProcessEnv, prefix: string): Fault[] =>
   Object.keys(env)
