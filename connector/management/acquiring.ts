@@ -78,6 +78,8 @@ export interface Acquiring {
 const defaultTimeoutMs = 30_000;
 const maxCandidates = 20;
 const maxStorePages = 5;
+/** Longer questions the store does not read. */
+const maxQuestion = 300;
 
 const formats = { cosigned: 'StekkerHttp-PULL', 'plain-dsp': 'HttpData-PULL' } as const;
 
@@ -86,7 +88,10 @@ const findProvider = async ({ store }: AcquiringOptions, dataset: string): Promi
   const providers = new Set<Did>();
   let cursor: string | undefined = '';
   for (let page = 0; page < maxStorePages && cursor !== undefined; page += 1) {
-    const found: Awaited<ReturnType<StoreSearch['search']>> = await store.search({ q: dataset, cursor });
+    const found: Awaited<ReturnType<StoreSearch['search']>> = await store.search({
+      q: dataset.slice(0, maxQuestion),
+      cursor,
+    });
     for (const entry of found.entries) if (entry.dataset.id === dataset) providers.add(entry.provider.did);
     cursor = found.next;
   }

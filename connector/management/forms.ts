@@ -228,7 +228,7 @@ export const catalogQuery = z.strictObject({ provider: did, after: z.string().ma
 export const datasetQuery = z.strictObject({ provider: did });
 
 export const searchQuery = z.strictObject({
-  q: z.string().max(500).default(''),
+  q: z.string().max(300).default(''),
   purpose: iri.optional(),
   application: application.optional(),
   after: z.string().max(4096).default(''),
@@ -400,6 +400,7 @@ export const credentialRequestView = z
     issuer: z.string(),
     type: z.string(),
     state: z.enum(['open', 'received', 'refused']),
+    reason: z.string(),
     requestedAt: time,
   })
   .openapi('CredentialRequest');

@@ -1,4 +1,3 @@
-import { AppError } from '../../contracts/errors.ts';
 import { formatTime } from '../../contracts/time.ts';
 import type { Api } from './endpoint.ts';
 import {
@@ -26,11 +25,12 @@ export interface IdentityRoutesOptions {
 
 const tag = 'identity';
 
-const showRequest = ({ id, issuer, type, state, requestedAt }: CredentialRequest) => ({
+const showRequest = ({ id, issuer, type, state, reason, requestedAt }: CredentialRequest) => ({
   id,
   issuer,
   type,
   state,
+  reason,
   requestedAt: formatTime(requestedAt),
 });
 
@@ -86,8 +86,8 @@ const applicationRoutes = ({ endpoint }: Api, { applications }: IdentityRoutesOp
       answer: pageOf(applicationView),
     },
     async ({ participant }) => {
-      const all = await applications.list(participant);
-      const shown = all.map(({ application, createdAt }) => ({ application, createdAt: formatTime(createdAt) }));
+      const all = applications.list(participant);
+      const shown = all.map(({ id, createdAt }) => ({ application: id, createdAt: formatTime(createdAt) }));
       return { items: shown, next: null };
     },
   );
@@ -118,7 +118,7 @@ const applicationRoutes = ({ endpoint }: Api, { applications }: IdentityRoutesOp
       status: 204,
     },
     async ({ participant, params }) => {
-      if (!(await applications.remove(participant, params.application))) throw new AppError('not-found');
+      await applications.remove(participant, params.application);
       return undefined;
     },
   );

@@ -312,6 +312,8 @@ export interface CredentialRequest {
   readonly issuer: Did;
   readonly type: string;
   readonly state: 'open' | 'received' | 'refused';
+  /** Why it was refused, in the issuer's words; else empty. */
+  readonly reason: string;
   readonly requestedAt: number;
 }
 
@@ -332,11 +334,9 @@ export interface Wallet {
 /** Own applications and their keys. A key is shown once, when it is made, and kept only as a hash. */
 export interface Applications {
   readonly add: (participant: ParticipantId, application: string) => Promise<{ readonly key: string }>;
-  readonly list: (
-    participant: ParticipantId,
-  ) => Promise<readonly { readonly application: string; readonly createdAt: number }[]>;
-  /** False when there was none. */
-  readonly remove: (participant: ParticipantId, application: string) => Promise<boolean>;
+  readonly list: (participant: ParticipantId) => readonly { readonly id: string; readonly createdAt: number }[];
+  /** From then on its key opens nothing. @throws AppError `not-found`. */
+  readonly remove: (participant: ParticipantId, application: string) => Promise<void>;
 }
 
 // Evidence

@@ -148,8 +148,10 @@ const heldApplications = (): Applications & { readonly nameOf: (key: string) => 
       keys.set(application, { key, createdAt: systemClock.now() });
       return { key };
     },
-    list: async () => [...keys].map(([application, { createdAt }]) => ({ application, createdAt })),
-    remove: async (_participant, application) => keys.delete(application),
+    list: () => [...keys].map(([id, { createdAt }]) => ({ id, createdAt })),
+    remove: async (_participant, application) => {
+      if (!keys.delete(application)) throw new AppError('not-found');
+    },
     nameOf: (key) => [...keys].find(([, held]) => held.key === key)?.[0],
   };
 };
@@ -175,6 +177,7 @@ const walletOf = (facts: Facts): Wallet => ({
     issuer,
     type,
     state: 'open',
+    reason: '',
     requestedAt: 1,
   }),
   facts: async () => facts,
