@@ -23,6 +23,8 @@ export interface Parsed {
 export interface Terminal {
   readonly out: (line: string) => void;
   readonly err: (line: string) => void;
+  /** Bytes as they are, for what is fetched; without it they go out as lines of text. */
+  readonly write?: (bytes: Uint8Array) => Promise<void>;
   readonly env: NodeJS.ProcessEnv;
   readonly signal: AbortSignal;
 }
@@ -57,7 +59,7 @@ export const helpOf = (command: Command): string => {
   });
   const examples = command.examples.map((example) => `  ${example}`);
   return [
-    `stekker ${command.name} ${command.usage}`,
+    `stekker ${command.name} ${command.usage}`.trimEnd(),
     '',
     command.about,
     '',
@@ -108,4 +110,27 @@ export const required = (parsed: Parsed, name: string, command: Command): string
     throw new AppError('invalid-request', { detail: `--${name} is needed. See: stekker ${command.name} --help` });
   }
   return value;
+};
+
+/** The one argument that a command stands before. @throws AppError `invalid-request` that names it. */
+export const argument = (parsed: Parsed, name: string, command: Command): string => {
+  const [value, ...more] = parsed.positionals;
+  if (value === undefined || more.length > 0) {
+    const what = value === undefined ? `${name} is needed` : `one ${name} is taken, not ${more.length + 1}`;
+    throw new AppError('invalid-request', { detail: `${what}. See: stekker ${command.name} --help` });
+  }
+  return value;
+};
+
+/** A whole number between limits, or the fallback. @throws AppError `invalid-request`. */
+export const numberOf = (
+  parsed: Parsed,
+  name: string,
+  its: { readonly min: number; readonly max: number; readonly fallback: number },
+): number => {
+  const text = parsed.text(name);
+  if (text === undefined) return its.fallback;
+  const value = /^\d{1,9}$/.test(text) ? Number(text) : Number.NaN;
+  if (value >= its.min && value <= its.max) return value;
+  throw new AppError('invalid-request', { detail: `--${name} is a whole number from ${its.min} to ${its.max}` });
 };

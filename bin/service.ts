@@ -1,0 +1,53 @@
+import { AppError } from '../contracts/errors.ts';
+import { createLogger, type Logger } from '../kernel/log.ts';
+import type { Terminal } from './command.ts';
+
+/** Runs one of the two programs until it is told to stop. */
+
+type Start<Config> = (
+  config: Config,
+  options: { readonly log: Logger; readonly signal: AbortSignal },
+) => Promise<AsyncDisposable>;
+
+const untilAborted = (signal: AbortSignal): Promise<void> =>
+  new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    else signal.addEventListener('abort', () => resolve(), { once: true });
+  });
+
+/** One line of JSON for whoever started the program: `{"ready":"connector","publicPort":8080,…}`. */
+const readyLine = (name: string, service: object): string => {
+  const ports = Object.entries(service).filter(([key, value]) => key.endsWith('Port') && typeof value === 'number');
+  return JSON.stringify({ ready: name, ...Object.fromEntries(ports) });
+};
+
+/** Starts a service, says when it is ready, and lets what is under way end when the signal comes. */
+export const runService = async <Config>(
+  name: string,
+  config: Config & { readonly STEKKER_LOG_LEVEL: Parameters<typeof createLogger>[0]['level'] },
+  load: () => Promise<Start<Config>>,
+  terminal: Terminal,
+): Promise<number> => {
+  const log = createLogger({ name, level: config.STEKKER_LOG_LEVEL });
+  const start = await load();
+  await using service = await start(config, { log, signal: terminal.signal });
+  terminal.out(readyLine(name, service));
+  await untilAborted(terminal.signal);
+  return 0;
+};
+
+/**
+ * The start of a program, loaded only when a service is started: the other commands need neither its code nor its memory.
+ *
+ * @throws AppError `invariant-broken` when the module has no such function.
+ */
+export const loadStart = async <Config>(
+  place: '../broker/main.ts' | '../connector/main.ts',
+  name: string,
+): Promise<Start<Config>> => {
+  const path: string = place;
+  const loaded: unknown = await import(path);
+  const found: unknown = typeof loaded === 'object' && loaded !== null ? Reflect.get(loaded, name) : undefined;
+  if (typeof found !== 'function') throw new AppError('invariant-broken', { detail: `${place} has no ${name}` });
+  return found as Start<Config>; // a module of our own; its declaration says what it takes
+};
