@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { createAccount } from '../../broker/adapters/evm/account.ts';
 import { createEvmChain } from '../../broker/adapters/evm/chain.ts';
 import { deployAnchor, type OperatorTools, registerLog } from '../../broker/adapters/evm/deploy.ts';
+import { defaultLeastTip } from '../../broker/anchoring/rules.ts';
 import { AppError } from '../../contracts/errors.ts';
 import { systemClock } from '../../kernel/clock.ts';
 import { type Command, type Parsed, required, type Terminal } from '../command.ts';
@@ -59,7 +60,7 @@ const operatorOf = async (
     account: await createAccount({ rpc, chainId, key: readKey(terminal) }),
     clock: systemClock,
     feeCeiling: BigInt(numberOf(parsed, 'max-fee', 50)) * weiPerGwei,
-    tip: weiPerGwei,
+    leastTip: defaultLeastTip,
     timeoutMs: transactionMs,
   };
 };

@@ -47,9 +47,9 @@ export interface EvmDriverOptions {
   readonly keccak256: AnchorTools['keccak256'];
   readonly clock: Clock;
   readonly log: Logger;
-  /** Most that is paid for a unit of gas, and the part of it for the block's maker; wei. */
+  /** Most that is paid for a unit of gas, and the least part of it for the block's maker; wei. */
   readonly feeCeiling: bigint;
-  readonly tip: bigint;
+  readonly leastTip: bigint;
   /** A transaction that stands in no block after this long gets a higher fee. */
   readonly stuckMs: number;
   /** Hears why an anchor does not move on; must not throw. */
@@ -170,8 +170,8 @@ const assign = async (
   row: AnchorRow,
   previousRoot: Hex,
 ): Promise<Outcome> => {
-  const { account, store, target, clock, feeCeiling, onWait } = options;
-  const fee = firstFee({ baseFee: BigInt(tip.baseFee), ceiling: feeCeiling, tip: options.tip });
+  const { account, store, target, clock, feeCeiling, leastTip, onWait } = options;
+  const fee = firstFee({ baseFee: BigInt(tip.baseFee), ceiling: feeCeiling, leastTip });
   if (fee === undefined) {
     onWait('the fee of the chain is above the ceiling');
     return 'nothing';

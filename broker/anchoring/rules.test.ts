@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import type { ContractHead } from './ports.ts';
-import { firstFee, type HeadFacts, judgeHead, nextFee, nextNonce } from './rules.ts';
+import { anchorPace, firstFee, type HeadFacts, judgeHead, nextFee, nextNonce } from './rules.ts';
 
 const hash = (byte: number) => `0x${byte.toString(16).padStart(2, '0').repeat(32)}`;
 const us = `0x${'01'.repeat(20)}`;
@@ -75,7 +75,7 @@ describe('fees', () => {
     let taken = 0;
     fc.assert(
       fc.property(wei, wei, wei, wei, (baseFee, ceiling, tip, last) => {
-        const facts = { baseFee, ceiling, tip };
+        const facts = { baseFee, ceiling, leastTip: tip };
         const first = firstFee(facts);
         const next = nextFee({ maxFee: String(last), tip: String(tip) }, { baseFee, ceiling });
         for (const fee of [first, next]) {
@@ -91,9 +91,9 @@ describe('fees', () => {
   });
 
   test('a first fee leaves room for the base fee to double, and there is none above the ceiling', () => {
-    expect(firstFee({ baseFee: 10n * gwei, ceiling: 100n * gwei, tip: gwei })?.maxFee).toBe(String(21n * gwei));
-    expect(firstFee({ baseFee: 99n * gwei, ceiling: 100n * gwei, tip: gwei })?.maxFee).toBe(String(100n * gwei));
-    expect(firstFee({ baseFee: 100n * gwei, ceiling: 100n * gwei, tip: 1n })).toBeUndefined();
+    expect(firstFee({ baseFee: 10n * gwei, ceiling: 100n * gwei, leastTip: 1n })?.maxFee).toBe(String(21n * gwei));
+    expect(firstFee({ baseFee: 90n * gwei, ceiling: 100n * gwei, leastTip: 1n })?.maxFee).toBe(String(100n * gwei));
+    expect(firstFee({ baseFee: 99n * gwei, ceiling: 100n * gwei, leastTip: 1n })).toBeUndefined();
   });
 
   test('a raised fee is at least a tenth higher in both parts, as nodes demand', () => {
@@ -127,5 +127,14 @@ describe('nonces', () => {
     expect(nextNonce(7, [])).toBe(7);
     expect(nextNonce(7, [nonce(6), { call: null }])).toBe(7);
     expect(nextNonce(7, [nonce(8), nonce(7)])).toBe(9);
+  });
+});
+
+describe('pace', () => {
+  test('once a block at most, and an alarm after three turns or an hour', () => {
+    const seconds = (value: number) => anchorPace(value * 1_000);
+    expect(seconds(3_600)).toEqual({ intervalMs: 3_600_000, pollMs: 12_000, alarmMs: 10_800_000, stuckMs: 180_000 });
+    expect(seconds(1)).toEqual({ intervalMs: 1_000, pollMs: 250, alarmMs: 3_600_000, stuckMs: 180_000 });
+    expect(seconds(20)).toMatchObject({ pollMs: 5_000 });
   });
 });

@@ -56,14 +56,19 @@ export interface FeeFacts {
   /** Wei. */
   readonly baseFee: bigint;
   readonly ceiling: bigint;
-  readonly tip: bigint;
+  /** At least this is offered to the block's maker. */
+  readonly leastTip: bigint;
 }
+
+/** A twentieth of a gwei: what is asked for where the base fee is next to nothing. */
+export const defaultLeastTip = 50_000_000n;
 
 const least = (a: bigint, b: bigint): bigint => (a < b ? a : b);
 const most = (a: bigint, b: bigint): bigint => (a > b ? a : b);
 
-/** The fee of a first attempt: room for the base fee to double; undefined above the ceiling. */
-export const firstFee = ({ baseFee, ceiling, tip }: FeeFacts): Fee | undefined => {
+/** The fee of a first attempt: a tenth for the block's maker, room for the base fee to double; undefined above the ceiling. */
+export const firstFee = ({ baseFee, ceiling, leastTip }: FeeFacts): Fee | undefined => {
+  const tip = most(leastTip, baseFee / 10n);
   if (baseFee + tip > ceiling) return undefined;
   return { maxFee: least(2n * baseFee + tip, ceiling).toString(), tip: tip.toString() };
 };
@@ -72,7 +77,7 @@ export const firstFee = ({ baseFee, ceiling, tip }: FeeFacts): Fee | undefined =
 const raised = (wei: bigint): bigint => (wei * 5n + 3n) / 4n;
 
 /** The fee of the next attempt under the same nonce; undefined when the ceiling leaves no room that a node would take. */
-export const nextFee = (last: Fee, facts: Omit<FeeFacts, 'tip'>): Fee | undefined => {
+export const nextFee = (last: Fee, facts: Omit<FeeFacts, 'leastTip'>): Fee | undefined => {
   const tip = raised(BigInt(last.tip));
   const maxFee = least(most(raised(BigInt(last.maxFee)), 2n * facts.baseFee + tip), facts.ceiling);
   const isEnough = maxFee * 10n >= BigInt(last.maxFee) * 11n && maxFee >= tip && facts.baseFee + tip <= facts.ceiling;
@@ -82,3 +87,19 @@ export const nextFee = (last: Fee, facts: Omit<FeeFacts, 'tip'>): Fee | undefine
 /** The nonce for a new transaction: behind all that stand in blocks and all that we gave out and that may still come. */
 export const nextNonce = (counted: number, open: readonly Pick<AnchorRow, 'call'>[]): number =>
   open.reduce((next, { call }) => (call === null ? next : Math.max(next, call.nonce + 1)), counted);
+
+/** How fast anchoring goes, from the one number that an operator chooses. */
+export interface AnchorPace {
+  readonly intervalMs: number;
+  readonly pollMs: number;
+  readonly alarmMs: number;
+  readonly stuckMs: number;
+}
+
+/** Looks once a block of Ethereum at most, oftener only where anchors follow quickly; alarms after three missed turns. */
+export const anchorPace = (intervalMs: number): AnchorPace => ({
+  intervalMs,
+  pollMs: Math.min(12_000, Math.max(250, Math.floor(intervalMs / 4))),
+  alarmMs: Math.max(3_600_000, 3 * intervalMs),
+  stuckMs: 180_000,
+});

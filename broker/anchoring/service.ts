@@ -6,20 +6,18 @@ import type { Clock } from '../../kernel/clock.ts';
 import type { Logger } from '../../kernel/log.ts';
 import { createEvmDriver, type EvmDriverOptions, submissionId } from './driver.ts';
 import type { AnchorDriver, AnchorRow, AnchorStore, AnchorTarget } from './ports.ts';
+import type { AnchorPace } from './rules.ts';
 
 /**
  * Anchoring as a service (anchoring §1, §5): takes the newest checkpoint at most once in an interval, moves it to its end,
  * and serves what is final. A dead chain delays nothing here; it raises an alarm by the age of what waits.
  */
 
-export interface AnchoringOptions extends Omit<EvmDriverOptions, 'onWait'> {
-  /** A checkpoint is anchored at most this often. */
-  readonly intervalMs: number;
-  /** How often the chain is looked at while something is on its way. */
-  readonly pollMs: number;
-  /** What waits longer than this for a final anchor raises an alarm. */
-  readonly alarmMs: number;
-}
+/**
+ * `intervalMs`: a checkpoint is anchored at most this often; `pollMs`: how often the chain is looked at while something is
+ * on its way; `alarmMs`: what waits longer than this for a final anchor raises an alarm.
+ */
+export interface AnchoringOptions extends Omit<EvmDriverOptions, 'onWait'>, AnchorPace {}
 
 /** For the operator. */
 export interface AnchoringStatus {

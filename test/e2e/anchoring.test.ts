@@ -234,7 +234,7 @@ describe('two drivers with one key', () => {
     const slow = createEvmDriver(world.options);
     const id = await slow.submit(noteOf(9));
     await slow.poll(id); // signed with nonce 0, and in the pool
-    const quick = createEvmDriver({ ...world.options, store: await anchorRows(), tip: 3n * gwei });
+    const quick = createEvmDriver({ ...world.options, store: await anchorRows(), leastTip: 3n * gwei });
     const other = await quick.submit(noteOf(5));
     await quick.poll(other); // replaces it there
     await world.anvil.mine();

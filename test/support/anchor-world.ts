@@ -102,7 +102,7 @@ export const startAnchorWorld = async ({
     account: await createAccount({ rpc, chainId, key: anvilKeys[0] }),
     clock: systemClock,
     feeCeiling: 100n * gwei,
-    tip: gwei,
+    leastTip: gwei,
     timeoutMs: 10_000,
   };
   const deployed = await mining(deployAnchor(operator, { admin: operator.account.address, delaySeconds: 60 }));
@@ -139,7 +139,7 @@ export const startAnchorWorld = async ({
       clock: systemClock,
       log: silentLogger,
       feeCeiling: 100n * gwei,
-      tip: gwei,
+      leastTip: gwei,
       stuckMs: 60_000,
       onWait: (reason) => void waits.push(reason),
     },

@@ -16,7 +16,7 @@ export interface OperatorTools {
   readonly clock: Clock;
   /** Wei for a unit of gas. */
   readonly feeCeiling: bigint;
-  readonly tip: bigint;
+  readonly leastTip: bigint;
   /** How long a transaction may take to stand in a block. */
   readonly timeoutMs: number;
 }
@@ -49,9 +49,9 @@ const pricedBlock = z.object({ baseFeePerGas: quantity.optional() });
 
 /** Sends one transaction and waits until it stands in a block. @throws AppError `fetch-failed` when it does not, or fails. */
 const perform = async (tools: OperatorTools, draft: Draft): Promise<Mined> => {
-  const { rpc, account, clock, feeCeiling, tip, timeoutMs } = tools;
+  const { rpc, account, clock, feeCeiling, leastTip, timeoutMs } = tools;
   const block = must('eth_getBlockByNumber', await rpc('eth_getBlockByNumber', ['latest', false], pricedBlock));
-  const fee = firstFee({ baseFee: BigInt(block.baseFeePerGas ?? '0x0'), ceiling: feeCeiling, tip });
+  const fee = firstFee({ baseFee: BigInt(block.baseFeePerGas ?? '0x0'), ceiling: feeCeiling, leastTip });
   if (fee === undefined) throw new AppError('busy', { detail: 'the fee of the chain is above the ceiling' });
   const estimate = await account.estimate(draft);
   if (!estimate.ok) throw new AppError('forbidden', { detail: `the chain would not take it: ${estimate.reason}` });

@@ -1,0 +1,38 @@
+import { describe, expect, test } from 'vitest';
+import { anchorSettings, readBrokerConfig } from './config.ts';
+
+const least = {
+  STEKKER_DATA: '/var/lib/stekker',
+  STEKKER_PUBLIC_URL: 'https://broker.example',
+  STEKKER_PASSPHRASE: 'a sentence nobody guesses',
+  STEKKER_MANAGEMENT_TOKEN: 'kq3-24-characters-or-more-1',
+};
+const contract = '0x5FbDB2315678afecb367f032d93F642f64180aa3';
+const key = `0x${'ab'.repeat(32)}`;
+const settingsOf = (env: Readonly<Record<string, string>>) => anchorSettings(readBrokerConfig({ ...least, ...env }));
+
+describe('settings of anchoring', () => {
+  test('without a node nothing is anchored', () => {
+    expect(settingsOf({})).toBeUndefined();
+    expect(settingsOf({ STEKKER_ANCHOR_CONTRACT: contract, STEKKER_ANCHOR_KEY: key })).toBeUndefined();
+  });
+
+  test('with one, contract and key are needed; the contract is lower case from here on', () => {
+    const node = { STEKKER_ANCHOR_RPC: 'https://node.example/v3/x' };
+    expect(settingsOf({ ...node, STEKKER_ANCHOR_CONTRACT: contract, STEKKER_ANCHOR_KEY: key })).toEqual({
+      rpc: 'https://node.example/v3/x',
+      secondRpc: undefined,
+      chainId: '31337',
+      contract: contract.toLowerCase(),
+      key,
+    });
+    expect(() => settingsOf({ ...node, STEKKER_ANCHOR_KEY: key })).toThrow('STEKKER_ANCHOR_CONTRACT is missing');
+    expect(() => settingsOf({ ...node, STEKKER_ANCHOR_CONTRACT: contract })).toThrow('STEKKER_ANCHOR_KEY is missing');
+  });
+
+  test('a wrong value is told without the value, where it is a secret', () => {
+    expect(() => settingsOf({ STEKKER_ANCHOR_KEY: 'marked-secret' })).toThrow('STEKKER_ANCHOR_KEY is no private key');
+    expect(() => settingsOf({ STEKKER_ANCHOR_RPC: 'node' })).toThrow('STEKKER_ANCHOR_RPC is no URL of a node');
+    expect(() => settingsOf({ STEKKER_ANCHOR_MAX_FEE_GWEI: '0' })).toThrow('is below 1');
+  });
+});
