@@ -32,6 +32,9 @@ export interface AnchoringStatus {
   readonly isStopped: boolean;
 }
 
+/** What is under way when anchoring stops may take this long. */
+const graceMs = 5_000;
+
 interface Fed {
   readonly note: string;
   readonly size: number;
@@ -135,7 +138,7 @@ export class Anchoring {
   /** Stops looking at the chain; what was published and not taken yet is queued, so that nothing is lost. */
   async close(): Promise<void> {
     this.#closing.abort();
-    await this.#loop;
+    await Promise.race([this.#loop, this.#clock.sleep(graceMs)]); // a node that does not answer holds up no stop
     await this.#submitNewest();
   }
 

@@ -103,6 +103,25 @@ describe('addresses that may be called', () => {
 });
 
 describe('guarded client', () => {
+  test('an origin that the operator configured is reached where it is, and nothing else is', async () => {
+    const resolve: Resolve = async () => [{ address: '127.0.0.1', family: 4 }];
+    const operatorOrigins = [`http://node.internal:${port}`, `http://127.0.0.1:${port}`];
+    await using client = createGuardedClient({ ...production, resolve, operatorOrigins });
+    for (const origin of operatorOrigins) {
+      const answer = await client.request({ method: 'GET', url: `${origin}/x`, ...limits });
+      expect(answer.status).toBe(200);
+    }
+    for (const url of [
+      `http://other.internal:${port}/x`,
+      `http://node.internal:${port + 1}/x`,
+      `https://node.internal:${port}/x`,
+      `http://user@node.internal:${port}/x`,
+      `http://localhost:${port}/x`,
+      `https://public.example:${port}/x`,
+    ])
+      expect(await codeOf(client.request({ method: 'GET', url, ...limits })), url).toBe('address-refused');
+  });
+
   test('gives status, headers and body', async () => {
     await using client = createGuardedClient(development);
     const answer = await client.request({ method: 'POST', url: `http://localhost:${port}/x`, body: 'hi', ...limits });

@@ -158,6 +158,22 @@ describe('anchoring service', () => {
     await next.close();
   });
 
+  test('a node that takes questions and never answers holds up no stop', async () => {
+    await using world = await startAnchorWorld();
+    const node = await startNodeInFront(world.anvil.url);
+    await using _node = node;
+    node.isSilent = true;
+    const parts = await world.connect(node.url);
+    const quick: Clock = { now: systemClock.now, sleep: (ms, signal) => systemClock.sleep(ms / 50, signal) };
+    const anchoring = await Anchoring.start(optionsOf(world, { ...parts, clock: quick, intervalMs: 3_600_000 }));
+    anchoring.feed(noteOf(5));
+    await until('5 is queued', async () => (await world.store.find(world.target, 5)) !== undefined);
+    anchoring.feed(noteOf(9));
+    await anchoring.close();
+    expect((await world.store.open(world.target)).map(({ size, state }) => [size, state])).toEqual([[9, 'queued']]);
+    await parts[Symbol.asyncDispose]();
+  });
+
   test('nothing that is secret stands in what is said of a node', async () => {
     await using world = await startAnchorWorld();
     const { log, said } = notingLogger();

@@ -59,7 +59,6 @@ export interface AnchorWorld extends AsyncDisposable {
   readonly anvil: Anvil;
   readonly target: AnchorTarget;
   readonly store: AnchorStore;
-  readonly client: ReturnType<typeof createGuardedClient>;
   /** The adapters at a node: the world's own, or another address in front of it. */
   readonly connect: (url?: string, key?: string) => Promise<EvmParts>;
   /** What the driver said that it waits for. */
@@ -107,8 +106,13 @@ export const startAnchorWorld = async ({
   };
   const deployed = await mining(deployAnchor(operator, { admin: operator.account.address, delaySeconds: 60 }));
   const { contract } = deployed;
+  const open: EvmParts[] = [];
+  const connected = async (parts: Promise<EvmParts>): Promise<EvmParts> => {
+    open.push(await parts);
+    return await parts;
+  };
   const connect: AnchorWorld['connect'] = (url = anvil.url, key = anvilKeys[1]) =>
-    connectEvm(client, { rpc: url, chainId, contract, key });
+    connected(connectEvm({ rpc: url, chainId, contract, key }));
   const { chain, account } = await connect();
   const registered = isRegistered
     ? await mining(registerLog(operator, { contract, origin, owner: account.address }))
@@ -118,7 +122,6 @@ export const startAnchorWorld = async ({
   const target = { origin, chainId, contract };
   return {
     anvil,
-    client,
     target,
     store,
     connect,
@@ -144,6 +147,7 @@ export const startAnchorWorld = async ({
       onWait: (reason) => void waits.push(reason),
     },
     [Symbol.asyncDispose]: async () => {
+      for (const parts of open) await parts[Symbol.asyncDispose]();
       await client[Symbol.asyncDispose]();
       await anvil[Symbol.asyncDispose]();
     },

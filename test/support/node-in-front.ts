@@ -17,6 +17,8 @@ export interface NodeInFront extends AsyncDisposable {
   lie: Lie | undefined;
   /** It answers nothing that is JSON-RPC. */
   isDown: boolean;
+  /** It takes the question, and answers never. */
+  isSilent: boolean;
   readonly asked: string[];
 }
 
@@ -43,6 +45,7 @@ export const startNodeInFront = async (behind: string): Promise<NodeInFront> => 
         if (node.lie === undefined || result === undefined) return JSON.stringify(said);
         return JSON.stringify({ ...said, result: node.lie(call, result) });
       };
+      if (node.isSilent) return;
       if (node.isDown) {
         response.writeHead(503).end('gone');
         return;
@@ -58,6 +61,7 @@ export const startNodeInFront = async (behind: string): Promise<NodeInFront> => 
     url: `http://localhost:${server.port}`,
     lie: undefined,
     isDown: false,
+    isSilent: false,
     asked: [],
     [Symbol.asyncDispose]: () => server[Symbol.asyncDispose](),
   };

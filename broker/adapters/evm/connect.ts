@@ -1,7 +1,7 @@
 import { fromHex, orNothing, toHex } from '../../../contracts/bytes.ts';
 import type { Crypto } from '../../../contracts/crypto.ts';
 import { type FetchLogFile, rootFromTiles } from '../../../contracts/ledger/tile-proofs.ts';
-import type { GuardedClient } from '../../../kernel/http/client.ts';
+import { createGuardedClient } from '../../../kernel/http/client.ts';
 import { createRpc, guardedRpcTransport } from '../../../kernel/http/json-rpc.ts';
 import type { Logger } from '../../../kernel/log.ts';
 import type { Chain, ChainAccount, RootAt } from '../../anchoring/ports.ts';
@@ -21,15 +21,23 @@ export interface EvmSettings {
   readonly key: string;
 }
 
-export interface EvmParts {
+/** Disposing it closes its connections. */
+export interface EvmParts extends AsyncDisposable {
   readonly chain: Chain;
   readonly second: Chain | undefined;
   readonly account: ChainAccount;
 }
 
-/** Makes the adapters; asks nothing of the chain yet. @throws AppError `config-invalid` for a key that is none. */
-export const connectEvm = async (client: GuardedClient, settings: EvmSettings): Promise<EvmParts> => {
+/**
+ * Makes the adapters; asks nothing of the chain yet. The nodes are the operator's choice, so they may stand in a network of
+ * its own; nobody else can name one.
+ *
+ * @throws AppError `config-invalid` for a key that is none.
+ */
+export const connectEvm = async (settings: EvmSettings): Promise<EvmParts> => {
   const { rpc: url, secondRpc, chainId, contract, key } = settings;
+  const operatorOrigins = [url, ...(secondRpc === undefined ? [] : [secondRpc])].map((node) => new URL(node).origin);
+  const client = createGuardedClient({ allowLoopbackHttp: false, operatorOrigins });
   const rpc = createRpc(guardedRpcTransport(client, url));
   const chain = await createEvmChain({ rpc, contract });
   const second =
@@ -37,7 +45,7 @@ export const connectEvm = async (client: GuardedClient, settings: EvmSettings): 
       ? undefined
       : await createEvmChain({ rpc: createRpc(guardedRpcTransport(client, secondRpc)), contract });
   const account = await anchorAccount(await createAccount({ rpc, chainId, key }), contract);
-  return { chain, second, account };
+  return { chain, second, account, [Symbol.asyncDispose]: client[Symbol.asyncDispose] };
 };
 
 /** What the chain says of a log before it signs anything (ledger §12); a node of another chain says nothing. */
