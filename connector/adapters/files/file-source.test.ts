@@ -33,7 +33,7 @@ symlinkSync(join(base, 'root-beside'), join(root, 'beside'));
 symlinkSync(join(root, 'a.geojson'), join(root, 'same.geojson'));
 symlinkSync(join(root, '.env'), join(root, 'env.txt'));
 symlinkSync(join(root, 'loop'), join(root, 'loop'));
-execFileSync('mkfifo', [join(root, 'pipe')]);
+execFileSync('/usr/bin/mkfifo', [join(root, 'pipe')]);
 
 interface Got {
   readonly status: number;
