@@ -116,7 +116,7 @@ export const required = (parsed: Parsed, name: string, command: Command): string
 export const argument = (parsed: Parsed, name: string, command: Command): string => {
   const [value, ...more] = parsed.positionals;
   if (value === undefined || more.length > 0) {
-    const what = value === undefined ? `${name} is needed` : `one ${name} is taken, not ${more.length + 1}`;
+    const what = value === undefined ? `${name} is needed` : `${name} is taken, and nothing more`;
     throw new AppError('invalid-request', { detail: `${what}. See: stekker ${command.name} --help` });
   }
   return value;

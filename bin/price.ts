@@ -1,4 +1,5 @@
 import { AppError } from '../contracts/errors.ts';
+import { formatAmount } from '../contracts/ledger/price-plan.ts';
 
 /** Prices as people write them, as the integers that a price plan holds (wire §2): never a float on the way. */
 
@@ -58,3 +59,12 @@ export const parsePrices = (texts: readonly string[]): Price | undefined => {
     lines: parsed.map(({ whole, fraction, unit, quantity }) => ({ unit, quantity, value: integerOf(whole, fraction) })),
   };
 };
+
+/** A plan as people read it: the same form as they write it. */
+export const priceText = ({ currency, scale, lines }: Price): string =>
+  lines
+    .map(({ unit, quantity, value }) => {
+      const per = quantity === '1' ? unit.replace(/s$/, '') : `${quantity} ${unit}`;
+      return `${formatAmount(value, scale)} ${currency} per ${per}`;
+    })
+    .join(' + ');

@@ -8,6 +8,7 @@ import type { Did } from '../../contracts/ids.ts';
 import { type RunningServer, serveRoutes } from '../../kernel/http/server.ts';
 import { type Connector, managementToken, startConnector } from '../../test/support/connectors.ts';
 import { ordinary } from '../../test/support/dsp-pair.ts';
+import { runService } from '../service.ts';
 import { main } from '../stekker.ts';
 
 let provider: Connector;
@@ -83,7 +84,7 @@ describe('stekker publish', () => {
     ]);
     expect(code).toBe(0);
     expect(out).toContain('published rain.geojson');
-    expect(out).toContain('price   0.01 EUR per items');
+    expect(out).toContain('price   0.01 EUR per item');
     expect(out).toContain('stekker withdraw urn:uuid:');
   });
 
@@ -158,7 +159,7 @@ describe('stekker publish', () => {
 
   test.each([
     [['publish'], 'a SOURCE is needed'],
-    [['publish', 'a', 'b', '--policy', 'open'], 'one a SOURCE is taken'],
+    [['publish', 'a', 'b', '--policy', 'open'], 'a SOURCE is taken, and nothing more'],
     [['publish', '/no/such/file', '--policy', 'open'], '--kind file or --kind folder'],
     [['publish', '.'], '--templates'],
     [['publish', '.', '--policy', 'open', '--price', 'cheap'], '0.25 EUR per request'],
@@ -357,7 +358,7 @@ describe('stekker offers', () => {
     ]);
     const { out } = await run(consumer, ['offers', '--provider', provider.did, '--limit', '100']);
     expect(out).toContain('urn:voorbeeld:levels');
-    expect(out).toContain('1 EUR per requests');
+    expect(out).toContain('1 EUR per request');
   });
 
   test('a withdrawn offer is gone', async () => {
@@ -597,6 +598,33 @@ describe('every command', () => {
       const { code, out } = await run(consumer, [name, '--help']);
       expect([code, out]).toEqual([0, expect.stringContaining('Examples')]);
     }
+  });
+
+  test('a service says in one line when it is ready and where, and stops when it is told to', async () => {
+    const stop = new AbortController();
+    const lines: string[] = [];
+    let stopped = false;
+    const start = async () => ({
+      did: 'did:web:x.example',
+      publicPort: 8080,
+      managementPort: 8082,
+      [Symbol.asyncDispose]: async () => {
+        stopped = true;
+      },
+    });
+    const terminal = {
+      out: (text: string) => void lines.push(text),
+      err: () => undefined,
+      env: {},
+      signal: stop.signal,
+    };
+    const running = runService('connector', { STEKKER_LOG_LEVEL: 'silent' as const }, async () => start, terminal);
+    while (lines.length === 0) await new Promise((resolve) => setTimeout(resolve, 1));
+    expect(json(lines[0] ?? '')).toEqual({ ready: 'connector', publicPort: 8080, managementPort: 8082 });
+    expect(stopped).toBe(false);
+    stop.abort();
+    expect(await running).toBe(0);
+    expect(stopped).toBe(true);
   });
 
   test('starting a service with a wrong setting names it, exit code 2', async () => {

@@ -1,7 +1,7 @@
 import { z } from 'zod';
-import { formatAmount } from '../../contracts/ledger/price-plan.ts';
 import { type Command, numberOf, type Parsed, type Terminal } from '../command.ts';
 import { connect, connectorPort, listAll } from '../management.ts';
+import { priceText } from '../price.ts';
 import { plain } from '../text.ts';
 
 const plan = z.looseObject({
@@ -52,11 +52,7 @@ const words: Readonly<
 
 const priceOf = ({ price, priceDigest }: z.output<typeof offer>, language: Language): string => {
   if (price === null) return words[language][priceDigest === null ? 'free' : 'hidden'];
-  const lines = price.lines.map(({ unit, quantity, value }) => {
-    const amount = formatAmount(value, price.scale);
-    return `${amount} ${price.currency} per ${quantity === '1' ? '' : `${quantity} `}${unit}`;
-  });
-  return lines.length === 0 ? words[language].free : lines.join(' + ');
+  return price.lines.length === 0 ? words[language].free : priceText(price);
 };
 
 const printOne = ({ title, id, provider, offers, unreadable }: Found, language: Language, terminal: Terminal): void => {

@@ -2,10 +2,9 @@ import { readFileSync, statSync } from 'node:fs';
 import { basename, extname, resolve } from 'node:path';
 import { z } from 'zod';
 import { AppError } from '../../contracts/errors.ts';
-import { formatAmount } from '../../contracts/ledger/price-plan.ts';
 import { argument, type Command, type Parsed, type Terminal } from '../command.ts';
 import { connect, connectorPort, listAll, secretIn } from '../management.ts';
-import { parsePrices } from '../price.ts';
+import { parsePrices, priceText } from '../price.ts';
 import { plain, table } from '../text.ts';
 
 const priceLine = z.looseObject({ unit: z.string(), quantity: z.string(), value: z.string() });
@@ -123,10 +122,7 @@ const show = ({ asset, offer, price, withdrawn }: z.output<typeof published>, te
   terminal.out(`published ${plain(asset.title)}`);
   terminal.out(`  dataset ${asset.id}`);
   terminal.out(`  offer   ${offer.id}`);
-  for (const { unit, quantity, value } of price?.plan.lines ?? []) {
-    const amount = formatAmount(value, price?.plan.scale ?? '0');
-    terminal.out(`  price   ${amount} ${price?.plan.currency} per ${quantity === '1' ? '' : `${quantity} `}${unit}`);
-  }
+  if (price !== null) terminal.out(plain(`  price   ${priceText(price.plan)}`));
   for (const id of withdrawn) terminal.out(`  instead of offer ${id}, which is withdrawn`);
   terminal.out("It is in your catalog now, and in the broker's store after its next harvest.");
   terminal.out(`See who uses it with: stekker usage. Take it back with: stekker withdraw ${offer.id}`);

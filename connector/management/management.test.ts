@@ -374,7 +374,9 @@ describe('acquiring', () => {
       body: {},
     });
     expect(ended.body).toMatchObject({ status: 'ended' });
-    expect((await ask()).agreementId).not.toBe(first.agreementId);
+    const second = await ask();
+    expect(second).toMatchObject({ reused: false, agreementId: expect.any(String) });
+    expect(second.agreementId).not.toBe(first.agreementId);
   });
 
   test('the offer that was named is the one that is asked for', async () => {
