@@ -1,3 +1,4 @@
+import { constants } from 'node:fs';
 import { mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { AppError } from '../contracts/errors.ts';
 
@@ -10,6 +11,13 @@ export interface AppendFile {
   readonly close: () => Promise<void>;
 }
 
+/** A file of fixed size, filled with zeros when it was made, whose writes are on the disk when they return. */
+export interface FixedFile {
+  /** Durable when it returns. After one that failed nobody knows what stands there: the file is given up (ledger §7). */
+  readonly write: (bytes: Uint8Array, offset: number) => Promise<void>;
+  readonly close: () => Promise<void>;
+}
+
 /**
  * The files of everything that must survive a crash: journal, tiles, intent. What is not synced may be lost or torn, and a
  * new or renamed name is durable only after `syncFolder`; the test double does exactly that.
@@ -17,6 +25,13 @@ export interface AppendFile {
 export interface FilePort {
   /** Opens for appending, and creates the file and its folders when they are not there. */
   readonly open: (path: string) => Promise<AppendFile>;
+  /**
+   * Makes a file of zeros and its folders; content and size are durable when it returns, the name after `syncFolder`. A file
+   * that is there is replaced.
+   */
+  readonly allocate: (path: string, size: number) => Promise<FixedFile>;
+  /** Cuts a file to its first bytes, durably. */
+  readonly cut: (path: string, size: number) => Promise<void>;
   /** All bytes, or undefined when there is no such file. */
   readonly read: (path: string) => Promise<Uint8Array | undefined>;
   /** Names in a folder, sorted; none when there is no such folder. */
@@ -75,9 +90,53 @@ const openAppend = async (path: string): Promise<AppendFile> => {
   };
 };
 
+const zeros = new Uint8Array(1 << 20);
+
+const fill = async (path: string, size: number): Promise<void> => {
+  const handle = await open(path, 'w', 0o600);
+  try {
+    for (let left = size; left > 0; ) left -= (await handle.write(zeros, 0, Math.min(left, zeros.length))).bytesWritten;
+    await handle.datasync();
+  } finally {
+    await handle.close();
+  }
+};
+
+/** Zeros first, so that later writes change no size and need no second trip to the disk (hot-path). */
+const allocate = async (path: string, size: number): Promise<FixedFile> => {
+  await mkdir(folderOf(path), { recursive: true });
+  try {
+    await fill(path, size);
+  } catch (error) {
+    await rm(path, { force: true });
+    throw error;
+  }
+  const handle = await open(path, constants.O_WRONLY | constants.O_DSYNC);
+  return {
+    write: (bytes, offset) =>
+      attempt(async () => {
+        for (let done = 0; done < bytes.length; )
+          done += (await handle.write(bytes, done, bytes.length - done, offset + done)).bytesWritten;
+      }),
+    close: () => handle.close(),
+  };
+};
+
+const cut = async (path: string, size: number): Promise<void> => {
+  const handle = await open(path, 'r+');
+  try {
+    await handle.truncate(size);
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+};
+
 /** Files of the machine. Throws AppError `disk-full` when it takes no more. */
 export const nodeFiles: FilePort = {
   open: (path) => attempt(() => openAppend(path)),
+  allocate: (path, size) => attempt(() => allocate(path, size)),
+  cut: (path, size) => attempt(() => cut(path, size)),
   read: (path) => orUndefined(readFile(path)),
   list: async (folder) => ((await orUndefined(readdir(folder))) ?? []).toSorted(),
   makeFolder: (folder) => attempt(async () => void (await mkdir(folder, { recursive: true }))),

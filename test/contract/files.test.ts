@@ -5,7 +5,7 @@ import { afterAll, describe, expect, test } from 'vitest';
 import { textOf, utf8 } from '../../contracts/bytes.ts';
 import { type FilePort, nodeFiles } from '../../kernel/files.ts';
 import { seededRandom } from '../../kernel/random.ts';
-import { Crash, tornFiles } from '../support/torn-files.ts';
+import { Crash, type TornFiles, tornFiles } from '../support/torn-files.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'stekker-files-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -44,6 +44,26 @@ describe.each([
     expect(await files.list(`${root}/plain`)).toEqual([]);
   });
 
+  test('a fixed file holds zeros until it is written to, and can be cut', async () => {
+    const files: FilePort = make();
+    const path = `${root}/fixed/one`;
+    const file = await files.allocate(path, 3_000_000);
+    await files.syncFolder(`${root}/fixed`);
+    await file.write(utf8('abc'), 10);
+    await file.write(utf8('d'), 2_999_999);
+    await file.close();
+    const bytes = (await files.read(path)) ?? new Uint8Array(0);
+    expect(bytes.length).toBe(3_000_000);
+    expect(textOf(bytes.subarray(8, 14))).toBe('\u0000\u0000abc\u0000');
+    expect(bytes.reduce((sum, byte) => sum + byte, 0)).toBe(97 + 98 + 99 + 100);
+    await files.cut(path, 13);
+    expect((await files.read(path))?.length).toBe(13);
+    const again = await files.allocate(path, 5);
+    await again.close();
+    expect([...((await files.read(path)) ?? [])]).toEqual([0, 0, 0, 0, 0]);
+    await files.remove(path);
+  });
+
   test('renaming what is not there fails', async () => {
     await expect(make().rename(`${root}/none`, `${root}/other`)).rejects.toMatchObject({ code: 'ENOENT' });
   });
@@ -59,7 +79,7 @@ describe('FilePort: a full disk', () => {
 
 describe('torn files lose what was not synced', () => {
   const outcomes = async (
-    prepare: (files: FilePort) => Promise<void>,
+    prepare: (files: TornFiles) => Promise<void>,
     path: string,
   ): Promise<Set<string | undefined>> => {
     const seen = new Set<string | undefined>();
@@ -99,6 +119,23 @@ describe('torn files lose what was not synced', () => {
       await files.rename('/d/file.tmp', '/d/file');
     }, '/d/file');
     expect(seen).toEqual(new Set(['old', 'new']));
+  });
+
+  test('a write into a fixed file is there when it returned; one under way is there, missing, or in pieces', async () => {
+    const text = 'x'.repeat(1_500);
+    const seen = await outcomes(async (files) => {
+      const file = await files.allocate('/d/fixed', 4_000);
+      await files.syncFolder('/d');
+      await file.write(utf8('safe'), 0);
+      files.crashAt(1);
+      await expect(file.write(utf8(text), 100)).rejects.toBeInstanceOf(Crash);
+      await expect(file.write(utf8('never'), 3_000)).rejects.toBeInstanceOf(Crash);
+    }, '/d/fixed');
+    const parts = [...seen].map((found) => found?.slice(100, 1_600) ?? '');
+    expect([...seen].every((found) => found?.startsWith('safe') && !found.includes('never'))).toBe(true);
+    expect(parts).toContain(text);
+    expect(parts.some((part) => part.startsWith('\u0000') && part.includes('x'))).toBe(true);
+    expect(parts.some((part) => part.startsWith('x') && part.endsWith('\u0000'))).toBe(true);
   });
 
   test('the machine goes down at the operation asked for, and old handles are dead after it', async () => {
