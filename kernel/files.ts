@@ -92,10 +92,14 @@ const openAppend = async (path: string): Promise<AppendFile> => {
 
 const zeros = new Uint8Array(1 << 20);
 
+/** In steps, each on the disk before the next: one large flush would hold up everybody else's small ones. */
 const fill = async (path: string, size: number): Promise<void> => {
   const handle = await open(path, 'w', 0o600);
   try {
-    for (let left = size; left > 0; ) left -= (await handle.write(zeros, 0, Math.min(left, zeros.length))).bytesWritten;
+    for (let left = size; left > 0; ) {
+      left -= (await handle.write(zeros, 0, Math.min(left, zeros.length))).bytesWritten;
+      await handle.datasync();
+    }
     await handle.datasync();
   } finally {
     await handle.close();

@@ -126,7 +126,7 @@ export const checkSumsGrow = (before: StatementSums, after: StatementSums): Chec
   return BigInt(after.amount.value) < BigInt(before.amount.value) ? bad('the amount falls') : good(undefined);
 };
 
-const have = z.strictObject({
+export const have = z.strictObject({
   bytes: decimal,
   digest: hash32,
   outcome: z.enum(outcomes),

@@ -1,0 +1,349 @@
+import { AppError } from '../../contracts/errors.ts';
+import { uuidV7Time } from '../../contracts/ids.ts';
+import { type UsageClose, type UsageOpen, usageEntry } from '../../contracts/ledger/usage-entry.ts';
+import type { Clock } from '../../kernel/clock.ts';
+import type { Logger } from '../../kernel/log.ts';
+import {
+  type Access,
+  type Account,
+  accessOf,
+  addAccess,
+  closeAccess,
+  createAccount,
+  dropAccess,
+  extendAccess,
+  keyOf,
+  type OpenedAccount,
+  type PeerExposure,
+  setStanding,
+} from './account.ts';
+import { unknownHave } from './counts.pure.ts';
+import type { Journal } from './journal.ts';
+import type { MeteredAgreement, MeterRole } from './ports.ts';
+import { createRecentRequests, type RecentRequest } from './recent-requests.ts';
+import { segmentOf, type VisitEntry } from './segments.ts';
+import { counterpartyFactor, fits, isTooOld, type Limits, nothing, reservation, times } from './window.pure.ts';
+
+/**
+ * The meter of one role (ledger §7, §8): bounds exposure, writes `open` and `close` into the journal before it answers, and
+ * knows what waits to be stated. It implements the data plane's `UsageMeter`.
+ */
+
+export interface MeterOptions {
+  readonly role: MeterRole;
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly window: Limits;
+  /** Of `plain-dsp` agreements, prepaid. */
+  readonly quota: { readonly requests: number; readonly bytes: number };
+  /** Something closed, or the window is used up: whoever writes statements should look. */
+  readonly onChange: (account: Account) => void;
+}
+
+type OpenDone = (refusal: AppError | null) => void;
+
+export interface Meter {
+  readonly open: (entry: UsageOpen, done: OpenDone) => void;
+  readonly extend: (agreement: string, request: string, part: number, bytes: number) => boolean;
+  readonly close: (entry: UsageClose, done?: (failed: boolean) => void) => void;
+  readonly count: (agreement: string) => number;
+  readonly remaining: (agreement: string) => { readonly requests: number; readonly bytes: number };
+  readonly recent: (ms: number) => readonly RecentRequest[];
+  readonly isReady: () => boolean;
+  /** Takes a line of the journal at start. @throws AppError `data-damaged`. */
+  readonly replay: VisitEntry;
+  readonly attach: (journal: Journal) => void;
+  /** Puts an account to work, with what the journal holds of it apart from what is settled. */
+  readonly add: (opened: Omit<OpenedAccount, 'peer'>, settled: ReadonlySet<string>) => Account;
+  readonly find: (agreement: string) => Account | undefined;
+  readonly accounts: () => Iterable<Account>;
+  /** Forgets an account whose final statement is complete. */
+  readonly remove: (account: Account) => void;
+  /** Closes as `unknown` what ended without a close in the journal: after a start, and when a journal takes lines again. */
+  readonly closeLost: () => void;
+  /** The first segment of the journal that still matters. */
+  readonly lowestSegment: () => number;
+}
+
+/** wire §9: ± 60 s, with room for the time between the check of the proof and here. */
+const idToleranceMs = 85_000;
+/** Longer than an id can be good twice: tolerance on both sides. */
+const generationMs = 180_000;
+const retryWindowSeconds = 5;
+const retryQuotaSeconds = 3_600;
+
+interface Replayed {
+  readonly open: UsageOpen;
+  readonly openPlace: number;
+  close?: UsageClose;
+  closePlace?: number;
+}
+
+const readEntry = (text: string, place: number): UsageOpen | UsageClose => {
+  const damaged = (cause: unknown) =>
+    new AppError('data-damaged', { detail: `usage journal: the entry at ${place} has no known form`, cause });
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (cause) {
+    throw damaged(cause);
+  }
+  const read = usageEntry.safeParse(value);
+  if (!read.success) throw damaged(read.error);
+  return read.data;
+};
+
+const refused = (code: 'window-exhausted' | 'quota-exhausted', retryAfterSeconds: number): AppError =>
+  new AppError(code, { retryAfterSeconds });
+
+/** The window of `plain-dsp`: a prepaid quota that never returns. */
+const fitsQuota = (
+  account: Account,
+  ask: { readonly requests: number; readonly bytes: number },
+  quota: MeterOptions['quota'],
+): boolean =>
+  account.opened + ask.requests <= quota.requests &&
+  account.settledBytes + account.exposed.bytes + ask.bytes <= quota.bytes;
+
+/** Whether the exposure of this agreement, and of all with its counterparty, leaves room for more. */
+const fitsWindow = (
+  account: Account,
+  ask: Parameters<typeof fits>[1],
+  { window, clock }: Pick<MeterOptions, 'window' | 'clock'>,
+): boolean => {
+  const { peer, currency } = account;
+  const ofPeer = { ...peer.exposed, cost: peer.costs.get(currency) ?? 0 };
+  return (
+    !isTooOld(account.oldestAt, clock.now(), window) &&
+    fits(account.exposed, ask, window) &&
+    fits(ofPeer, ask, times(window, counterpartyFactor))
+  );
+};
+
+const admits = (account: Account, ask: Parameters<typeof fits>[1], options: MeterOptions): AppError | undefined => {
+  if (account.info.assurance === 'cosigned')
+    return fitsWindow(account, ask, options) ? undefined : refused('window-exhausted', retryWindowSeconds);
+  const isBound = account.info.role === 'provider'; // as consumer, the provider's quota bounds us
+  return isBound && !fitsQuota(account, ask, options.quota)
+    ? refused('quota-exhausted', retryQuotaSeconds)
+    : undefined;
+};
+
+const remainingOf = (account: Account, { window, quota }: MeterOptions) => {
+  const atLeastNone = (value: number) => Math.max(0, Math.floor(value));
+  if (account.info.assurance !== 'cosigned')
+    return {
+      requests: atLeastNone(quota.requests - account.opened),
+      bytes: atLeastNone(quota.bytes - account.settledBytes - account.exposed.bytes),
+    };
+  const { exposed, peer } = account;
+  const left = (name: 'requests' | 'bytes') =>
+    Math.min(window[name] - exposed[name], window[name] * counterpartyFactor - peer.exposed[name]);
+  return { requests: atLeastNone(left('requests')), bytes: atLeastNone(left('bytes')) };
+};
+
+const counterparty = ({ participant, role, provider, consumer }: MeteredAgreement): string =>
+  `${participant} ${role === 'provider' ? consumer : provider}`;
+
+const unknownClose = (account: Account, access: Access): UsageClose => ({
+  t: 'close',
+  agreement: account.info.agreement,
+  request: access.request,
+  part: access.part,
+  bytes: 0,
+  digest: unknownHave.digest,
+  outcome: 'unknown',
+  status: '',
+  units: {},
+});
+
+interface State {
+  readonly options: MeterOptions;
+  readonly accounts: Map<string, Account>;
+  readonly peers: Map<string, PeerExposure>;
+  readonly recent: ReturnType<typeof createRecentRequests>;
+  /** What the journal held at start, by agreement, until its account is there. */
+  readonly replayed: Map<string, Map<string, Replayed>>;
+  /** When each segment of late began: what was opened of late must be read again at the next start. */
+  begun: readonly { readonly segment: number; readonly at: number }[];
+  journal: Journal | undefined;
+}
+
+/** Segments that ended longer ago than any request id can be good need not be read for the sake of repeats. */
+const noteSegment = (state: State, segment: number, now: number): void => {
+  if (state.begun.at(-1)?.segment === segment) return;
+  const begun = [...state.begun, { segment, at: now }];
+  const keep = begun.findLastIndex(({ at }) => at <= now - 2 * generationMs);
+  state.begun = begun.slice(Math.max(0, keep));
+};
+
+const isRepeat = ({ recent, options }: State, account: Account, { agreement, request, part }: UsageOpen): boolean => {
+  if (account.accesses.has(keyOf(request, part))) return true;
+  const highest = recent.highestPart(agreement, request);
+  if (part > 1) return highest >= part || (highest !== part - 1 && !account.accesses.has(keyOf(request, part - 1)));
+  return highest > 0 || Math.abs(uuidV7Time(request) - options.clock.now()) > idToleranceMs;
+};
+
+const refusalOf = (state: State, account: Account, entry: UsageOpen): AppError | undefined => {
+  const { options, journal } = state;
+  if (account.isEnded) return new AppError('agreement-ended');
+  if (isRepeat(state, account, entry)) return new AppError('request-repeated');
+  const full = admits(account, reservation(account.rates, entry.part, entry.reserved), options);
+  if (full !== undefined) return full;
+  return journal?.isReady() === true
+    ? undefined
+    : new AppError('journal-unavailable', { retryAfterSeconds: retryWindowSeconds });
+};
+
+const open = (state: State, entry: UsageOpen, done: OpenDone): void => {
+  const { options, journal, recent } = state;
+  const account = state.accounts.get(entry.agreement);
+  const refusal = account === undefined ? new AppError('agreement-ended') : refusalOf(state, account, entry);
+  if (account === undefined || refusal !== undefined || journal === undefined) {
+    if (account !== undefined && refusal?.code === 'window-exhausted') options.onChange(account);
+    done(refusal ?? new AppError('journal-unavailable'));
+    return;
+  }
+  const access = accessOf(entry, 0, reservation(account.rates, entry.part, entry.reserved));
+  addAccess(account, access);
+  recent.remember(entry, options.clock.now());
+  journal.append(JSON.stringify(entry), (place) => {
+    if (place === undefined) {
+      dropAccess(account, access);
+      done(new AppError('journal-unavailable', { retryAfterSeconds: retryWindowSeconds }));
+      return;
+    }
+    access.openPlace = place;
+    noteSegment(state, segmentOf(place), options.clock.now());
+    done(null);
+  });
+};
+
+const close = (state: State, entry: UsageClose, done: (failed: boolean) => void): void => {
+  const { options, journal } = state;
+  const account = state.accounts.get(entry.agreement);
+  const access = account?.accesses.get(keyOf(entry.request, entry.part));
+  if (account === undefined || access?.standing !== 'open' || journal === undefined) {
+    done(true);
+    return;
+  }
+  journal.append(JSON.stringify(entry), (place) => {
+    if (place === undefined) setStanding(account, access, 'lost');
+    else closeAccess(account, access, entry, options.clock.now(), place);
+    options.onChange(account);
+    done(place === undefined);
+  });
+};
+
+const closeLost = ({ accounts, journal, options }: State): void => {
+  for (const account of accounts.values())
+    for (const access of account.counts.lost > 0 ? account.accesses.values() : []) {
+      if (access.standing !== 'lost') continue;
+      const entry = unknownClose(account, access);
+      journal?.append(JSON.stringify(entry), (place) => {
+        if (place === undefined || access.standing !== 'lost') return;
+        closeAccess(account, access, entry, options.clock.now(), place);
+        options.onChange(account);
+      });
+    }
+};
+
+const replay = (state: State, text: string, place: number): void => {
+  const { replayed, recent, options } = state;
+  const entry = readEntry(text, place);
+  if (state.begun.length === 0) noteSegment(state, segmentOf(place), options.clock.now());
+  const own = replayed.get(entry.agreement) ?? new Map<string, Replayed>();
+  replayed.set(entry.agreement, own);
+  const key = keyOf(entry.request, entry.part);
+  const known = own.get(key);
+  if (entry.t === 'open') {
+    if (known === undefined) own.set(key, { open: { ...entry, proof: '' }, openPlace: place });
+    recent.remember(entry, entry.at);
+  } else if (known !== undefined && known.close === undefined) {
+    known.close = entry;
+    known.closePlace = place;
+  }
+};
+
+/** What the journal holds of an account and no statement: closed, or lost when the machine went down. */
+const takeReplayed = (state: State, account: Account, settled: ReadonlySet<string>): void => {
+  const { agreement } = account.info;
+  for (const [key, { open: entry, openPlace, close: end, closePlace = 0 }] of state.replayed.get(agreement) ?? []) {
+    if (settled.has(key)) continue;
+    const access = accessOf(entry, openPlace, reservation(account.rates, entry.part, entry.reserved));
+    addAccess(account, access);
+    if (end === undefined) setStanding(account, access, 'lost');
+    else closeAccess(account, access, end, entry.at, closePlace);
+  }
+  state.replayed.delete(agreement);
+};
+
+const add = (state: State, opened: Omit<OpenedAccount, 'peer'>, settled: ReadonlySet<string>): Account => {
+  const name = counterparty(opened.stored.info);
+  const peer = state.peers.get(name) ?? { exposed: nothing, costs: new Map<string, number>() };
+  state.peers.set(name, peer);
+  const account = createAccount({ ...opened, peer });
+  state.accounts.set(account.info.agreement, account);
+  takeReplayed(state, account, settled);
+  return account;
+};
+
+const lowestSegment = (state: State): number => {
+  const { accounts, journal, begun, options } = state;
+  noteSegment(state, journal?.segment ?? 0, options.clock.now());
+  let lowest = begun[0]?.segment ?? 0;
+  for (const { accesses } of accounts.values())
+    for (const { openPlace } of accesses.values()) {
+      if (openPlace > 0) lowest = Math.min(lowest, segmentOf(openPlace));
+      break; // in order of opening: the first is the oldest
+    }
+  return lowest;
+};
+
+/** The meter of one role; it takes entries once a journal is attached. */
+export const createMeter = (options: MeterOptions): Meter => {
+  const state: State = {
+    options,
+    accounts: new Map(),
+    peers: new Map(),
+    recent: createRecentRequests(generationMs),
+    replayed: new Map(),
+    begun: [],
+    journal: undefined,
+  };
+  const { accounts } = state;
+  return {
+    open: (entry, done) => open(state, entry, done),
+    extend: (agreement, request, part, bytes) => {
+      const account = accounts.get(agreement);
+      const access = account?.accesses.get(keyOf(request, part));
+      if (account === undefined || access?.standing !== 'open') return false;
+      const more = reservation(account.rates, 0, bytes);
+      if (admits(account, more, options) !== undefined) {
+        options.onChange(account);
+        return false;
+      }
+      extendAccess(account, access, more);
+      return true;
+    },
+    close: (entry, done = () => undefined) => close(state, entry, done),
+    count: (agreement) => accounts.get(agreement)?.opened ?? 0,
+    remaining: (agreement) => {
+      const account = accounts.get(agreement);
+      return account === undefined ? { requests: 0, bytes: 0 } : remainingOf(account, options);
+    },
+    recent: (ms) => state.recent.list(options.clock.now() - ms),
+    isReady: () => state.journal?.isReady() ?? false,
+    replay: (text, place) => replay(state, text, place),
+    attach: (journal) => {
+      state.journal = journal;
+    },
+    add: (opened, settled) => add(state, opened, settled),
+    find: (agreement) => accounts.get(agreement),
+    accounts: () => accounts.values(),
+    remove: (account) => void accounts.delete(account.info.agreement),
+    closeLost: () => closeLost(state),
+    lowestSegment: () => lowestSegment(state),
+  };
+};
+
