@@ -123,6 +123,8 @@ export interface PeerTransport {
     readonly url: string;
     readonly id: string;
     readonly body: Json;
+    /** Sent as NDJSON: the body is the first line, these are the others. */
+    readonly lines?: readonly Json[];
   }) => Promise<PeerAnswer>;
   readonly get: (request: {
     readonly participant: ParticipantId;

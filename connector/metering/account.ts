@@ -181,9 +181,13 @@ export const forgiveConceded = (account: Account): void => countConceded(account
 
 export const hold = (account: Account, held: readonly HeldRecord[]): void => {
   account.held = new Map(held.map((one) => [keyOf(one.request, one.part), one]));
-  for (const access of account.accesses.values()) {
+  for (const [key, access] of account.accesses) {
     if (access.close === null) continue;
-    setStanding(account, access, account.held.has(keyOf(access.request, access.part)) ? 'held' : 'closed');
+    const record = account.held.get(key);
+    setStanding(account, access, record === undefined ? 'closed' : 'held');
+    if (record?.isWrittenOff !== true) continue;
+    release(account, access.exposed);
+    access.exposed = nothing;
   }
   recountAge(account);
 };
@@ -231,14 +235,31 @@ export const givenUp = (account: Account, access: Access, units: Units, bytes: s
   };
 };
 
+/** Long after the provider could have stated them: refused requests, and what it left out to its own loss. */
+const unstatedMs = { uncharged: 3_600_000, charged: 86_400_000 };
+
+/** After the last statement nothing is stated any more; before it, the consumer waits for a while and no longer. */
+const forgetUnstated = (account: Account): void => {
+  const { chain, info } = account;
+  const to = parseTime(chain.to) ?? 0;
+  for (const access of account.accesses.values()) {
+    const isCharged = access.exposed.requests + access.exposed.bytes > 0;
+    const isLate = to - access.closedAt > (isCharged ? unstatedMs.charged : unstatedMs.uncharged);
+    if (access.close !== null && (chain.isFinal || (info.role === 'consumer' && isLate))) forget(account, access);
+  }
+};
+
 /** A statement is complete: its records leave the window, and the chain goes on from it. */
-export const settle = (account: Account, statement: Parameters<typeof chainOf>[0], records: readonly Settled[]): void => {
+export const settle = (
+  account: Account,
+  statement: Parameters<typeof chainOf>[0],
+  records: readonly Settled[],
+  conceded: Load,
+): void => {
   account.chain = chainOf(statement);
-  let conceded = account.conceded;
-  for (const { request, part, conceded: given } of records) {
+  for (const { request, part } of records) {
     const key = keyOf(request, part);
     const access = account.accesses.get(key);
-    conceded = plus(conceded, given);
     account.held.delete(key);
     if (access === undefined) continue;
     account.settledBytes += access.close?.bytes ?? 0;
@@ -247,6 +268,7 @@ export const settle = (account: Account, statement: Parameters<typeof chainOf>[0
   if (account.info.role === 'provider')
     countConceded(account, conceded, acknowledgedBy(account.rates, account.chain.totals));
   if (account.chain.isFinal) account.isEnded = true;
+  forgetUnstated(account);
   recountAge(account);
 };
 

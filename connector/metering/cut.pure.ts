@@ -1,6 +1,6 @@
 import { maxIntervalRecords } from '../../contracts/ledger/draft.ts';
-import { isHalfFull, type Limits } from './window.pure.ts';
 import type { Load } from './ports.ts';
+import { isHalfFull, type Limits } from './window.pure.ts';
 
 /** When an interval ends, and what stands in it (ledger §8; wire §9). */
 

@@ -310,7 +310,8 @@ export class Journal implements AsyncDisposable {
     await segment.file.close().catch(() => undefined); // its last write failed; there is nothing to wait for
     const bytes = Buffer.from((await files.read(segmentPath(folder, segment.number))) ?? []);
     const whole = bytes.subarray(0, segment.length);
-    if (readFrames(whole, () => undefined) !== segment.length) throw new Error('acknowledged lines cannot be read back');
+    if (readFrames(whole, () => undefined) !== segment.length)
+      throw new Error('acknowledged lines cannot be read back');
     this.#before = { number: segment.number, length: segment.length, hash: hashOf(whole) };
     await this.#spare?.then((spare) => spare?.close());
     this.#spare = undefined;

@@ -57,8 +57,6 @@ export interface Meter {
   readonly add: (opened: Omit<OpenedAccount, 'peer'>, settled: ReadonlySet<string>) => Account;
   readonly find: (agreement: string) => Account | undefined;
   readonly accounts: () => Iterable<Account>;
-  /** Forgets an account whose final statement is complete. */
-  readonly remove: (account: Account) => void;
   /** Closes as `unknown` what ended without a close in the journal: after a start, and when a journal takes lines again. */
   readonly closeLost: () => void;
   /** The first segment of the journal that still matters. */
@@ -124,9 +122,7 @@ const admits = (account: Account, ask: Parameters<typeof fits>[1], options: Mete
   if (account.info.assurance === 'cosigned')
     return fitsWindow(account, ask, options) ? undefined : refused('window-exhausted', retryWindowSeconds);
   const isBound = account.info.role === 'provider'; // as consumer, the provider's quota bounds us
-  return isBound && !fitsQuota(account, ask, options.quota)
-    ? refused('quota-exhausted', retryQuotaSeconds)
-    : undefined;
+  return isBound && !fitsQuota(account, ask, options.quota) ? refused('quota-exhausted', retryQuotaSeconds) : undefined;
 };
 
 const remainingOf = (account: Account, { window, quota }: MeterOptions) => {
@@ -266,10 +262,10 @@ const replay = (state: State, text: string, place: number): void => {
 };
 
 /** What the journal holds of an account and no statement: closed, or lost when the machine went down. */
-const takeReplayed = (state: State, account: Account, settled: ReadonlySet<string>): void => {
+const takeReplayed = (state: State, account: Account, settled: ReadonlySet<string>, settledBefore: number): void => {
   const { agreement } = account.info;
   for (const [key, { open: entry, openPlace, close: end, closePlace = 0 }] of state.replayed.get(agreement) ?? []) {
-    if (settled.has(key)) continue;
+    if (settled.has(key) || (end !== undefined && closePlace <= settledBefore)) continue;
     const access = accessOf(entry, openPlace, reservation(account.rates, entry.part, entry.reserved));
     addAccess(account, access);
     if (end === undefined) setStanding(account, access, 'lost');
@@ -284,7 +280,7 @@ const add = (state: State, opened: Omit<OpenedAccount, 'peer'>, settled: Readonl
   state.peers.set(name, peer);
   const account = createAccount({ ...opened, peer });
   state.accounts.set(account.info.agreement, account);
-  takeReplayed(state, account, settled);
+  takeReplayed(state, account, settled, opened.stored.settledBefore);
   return account;
 };
 
@@ -341,9 +337,7 @@ export const createMeter = (options: MeterOptions): Meter => {
     add: (opened, settled) => add(state, opened, settled),
     find: (agreement) => accounts.get(agreement),
     accounts: () => accounts.values(),
-    remove: (account) => void accounts.delete(account.info.agreement),
     closeLost: () => closeLost(state),
     lowestSegment: () => lowestSegment(state),
   };
 };
-

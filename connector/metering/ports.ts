@@ -44,16 +44,23 @@ export interface StoredAccount {
   readonly isEnded: boolean;
   /** What the provider gave up so far: it served, and the consumer's count was taken (ledger §7). */
   readonly conceded: Load;
+  /** What closed up to this place of the journal is settled, though nobody knows in which statement. */
+  readonly settledBefore: number;
+}
+
+export interface AccountChange {
+  readonly isEnded?: true;
+  readonly conceded?: Load;
+  readonly settledBefore?: number;
 }
 
 /** Durable when a call returns. */
 export interface MeterAccountStore {
   /** An account that is there stays as it is. */
   readonly put: (info: MeteredAgreement) => Promise<void>;
-  readonly end: (key: AccountKey) => Promise<void>;
-  /** The owner writes off what was conceded. */
-  readonly forgive: (key: AccountKey) => Promise<void>;
-  /** Accounts without a complete final statement. */
+  readonly change: (key: AccountKey, change: AccountChange) => Promise<void>;
+  readonly find: (key: AccountKey) => Promise<StoredAccount | undefined>;
+  /** Accounts without a complete final statement, and those in which something was given up for good. */
   readonly listOpen: () => Promise<readonly StoredAccount[]>;
   readonly list: (participant: ParticipantId) => Promise<readonly StoredAccount[]>;
 }

@@ -12,7 +12,7 @@ import {
   type UsageStatement,
 } from '../../contracts/ledger/statement.ts';
 import { appendLeaf, type Peak, rootOfStack } from '../../contracts/ledger/tree.ts';
-import { formatTime } from '../../contracts/time.ts';
+import { formatTime, parseTime } from '../../contracts/time.ts';
 import { makeLeafKey } from '../../kernel/assertions.ts';
 import { nodeCrypto } from '../../kernel/crypto.ts';
 import type { Random } from '../../kernel/random.ts';
@@ -107,7 +107,7 @@ const payloadOf = (
   made: { readonly root: string; readonly sums: StatementSums; readonly leafKey: string },
 ): UsageStatement => {
   const { info, chain } = account;
-  const end = formatTime(to);
+  const end = formatTime(Math.max(to, parseTime(chain.to) ?? 0)); // our clock may have jumped back
   return {
     v: 1,
     type: 'usage-statement',
@@ -117,7 +117,7 @@ const payloadOf = (
     consumer: info.consumer,
     seq: String(chain.seq + 1),
     from: chain.to,
-    to: end < chain.to ? chain.to : end,
+    to: end,
     first: String(chain.last + 1n),
     last: String(chain.last + BigInt(rows.length)),
     root: made.root,

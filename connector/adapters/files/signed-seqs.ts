@@ -58,24 +58,24 @@ export const openSignedSeqs = async ({ files, crypto }: Tools, folder: string): 
   const numbers = async (): Promise<number[]> =>
     (await files.list(folder)).flatMap((name) => (/^signed-\d{12}$/.test(name) ? [Number(name.slice(7))] : []));
 
+  const linesIn = async (file: number): Promise<Line[]> =>
+    Buffer.from((await files.read(`${folder}/${nameOf(file)}`)) ?? [])
+      .toString('latin1')
+      .split('\n')
+      .flatMap((text) => readLine(crypto, text) ?? []);
+
   const load = async (): Promise<Loaded> => {
-    const newest = new Map<string, Line>();
-    let lines = 0;
-    let last = 0;
     const all = await numbers();
-    for (const file of all) {
-      const text = Buffer.from((await files.read(`${folder}/${nameOf(file)}`)) ?? []).toString('latin1');
-      for (const one of text.split('\n')) {
-        const line = readLine(crypto, one);
-        if (line === undefined) continue;
-        // A line that failed and may be there all the same has the number of the one that was written in its place.
-        if (lines > 0 && (line.number > last + 1 || line.number < last)) throw damaged();
-        newest.set(line.key, line);
-        last = line.number;
-        lines += 1;
-      }
-    }
-    return { newest, lines, last, file: all.at(-1) ?? 0, files: all.length };
+    const lines: Line[] = [];
+    for (const file of all) lines.push(...(await linesIn(file)));
+    // A line that failed and may be there all the same has the number of the one that was written in its place.
+    const hasGap = lines.some(({ number }, index) => {
+      const before = lines[index - 1]?.number ?? number;
+      return number < before || number > before + 1;
+    });
+    if (hasGap) throw damaged();
+    const newest = new Map(lines.map((line) => [line.key, line]));
+    return { newest, lines: lines.length, last: lines.at(-1)?.number ?? 0, file: all.at(-1) ?? 0, files: all.length };
   };
 
   const write = async (file: AppendFile, lines: readonly Line[]): Promise<void> => {

@@ -16,6 +16,11 @@ export interface PeerTransportOptions {
 const timeoutMs = 20_000;
 const maxBytes = 4 << 20;
 
+const ndjson = 'application/x-ndjson';
+
+const textOf = (body: Json, lines: readonly Json[] | undefined): string =>
+  lines === undefined ? JSON.stringify(body) : [body, ...lines].map((line) => `${JSON.stringify(line)}\n`).join('');
+
 const bodyOf = (bytes: Uint8Array, type: string): Json | undefined => {
   if (bytes.length === 0 || !/[/+]json\b/.test(type)) return undefined;
   try {
@@ -34,6 +39,7 @@ export const createPeerTransport = ({ client, tokens, scopes }: PeerTransportOpt
       readonly url: string;
       readonly id?: string;
       readonly body?: Json;
+      readonly lines?: readonly Json[];
     },
   ): Promise<PeerAnswer> => {
     const answer = await client.request({
@@ -42,10 +48,10 @@ export const createPeerTransport = ({ client, tokens, scopes }: PeerTransportOpt
       headers: {
         accept: 'application/json',
         authorization: tokens(call.participant).tokenFor({ audience: call.peer, scopes }),
-        ...(call.body === undefined ? {} : { 'content-type': 'application/json' }),
+        ...(call.body === undefined ? {} : { 'content-type': call.lines ? ndjson : 'application/json' }),
         ...(call.id === undefined ? {} : { 'idempotency-key': call.id }),
       },
-      ...(call.body === undefined ? {} : { body: JSON.stringify(call.body) }),
+      ...(call.body === undefined ? {} : { body: textOf(call.body, call.lines) }),
       timeoutMs,
       maxBytes,
     });

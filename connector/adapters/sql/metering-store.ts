@@ -40,6 +40,7 @@ const accountOf = (row: MeteringTables['usage_account']): StoredAccount => ({
   },
   isEnded: row.ended === 1,
   conceded: JSON.parse(row.conceded),
+  settledBefore: Number(row.settled_before),
 });
 
 const updateAccount = async (
@@ -72,14 +73,36 @@ export const createSqlMeterAccountStore = (db: MeteringDb): MeterAccountStore =>
         ended: 0,
         closed: 0,
         conceded: JSON.stringify(none),
+        settled_before: 0,
       })
       .onConflict((conflict) => conflict.doNothing())
       .execute();
   },
-  end: (key) => updateAccount(db, key, { ended: 1 }),
-  forgive: (key) => updateAccount(db, key, { conceded: JSON.stringify(none) }),
+  change: async (key, { isEnded, conceded, settledBefore }) => {
+    await updateAccount(db, key, {
+      ...(isEnded === undefined ? {} : { ended: 1 }),
+      ...(conceded === undefined ? {} : { conceded: JSON.stringify(conceded) }),
+      ...(settledBefore === undefined ? {} : { settled_before: settledBefore }),
+    });
+  },
+  find: async ({ participant, role, agreement }) => {
+    const row = await db
+      .selectFrom('usage_account')
+      .selectAll()
+      .where('participant', '=', participant)
+      .where('role', '=', role)
+      .where('agreement', '=', agreement)
+      .executeTakeFirst();
+    return row && accountOf(row);
+  },
   listOpen: async () =>
-    (await db.selectFrom('usage_account').selectAll().where('closed', '=', 0).execute()).map(accountOf),
+    (
+      await db
+        .selectFrom('usage_account')
+        .selectAll()
+        .where((its) => its.or([its('closed', '=', 0), its('conceded', '<>', JSON.stringify(none))]))
+        .execute()
+    ).map(accountOf),
   list: async (participant) =>
     (
       await db
@@ -270,8 +293,10 @@ const setStatement = async (
 export const createSqlStatementStore = (db: MeteringDb): StatementStore => {
   const find = async (key: AccountKey, seq: 'newest' | number): Promise<KeptStatement | undefined> => {
     const query = statementAt(db, key).selectAll();
-    const row = await (seq === 'newest' ? query.orderBy('seq', 'desc').limit(1) : query.where('seq', '=', seq))
-      .executeTakeFirst();
+    const row = await (seq === 'newest'
+      ? query.orderBy('seq', 'desc').limit(1)
+      : query.where('seq', '=', seq)
+    ).executeTakeFirst();
     return row && statementOf(row);
   };
   return {

@@ -22,6 +22,7 @@ export interface MeteringTables {
     ended: number;
     closed: number;
     conceded: string;
+    settled_before: number;
   };
   usage_mark: { role: MeterRole; segment: number };
   statement_draft: KeyColumns & { seq: number; digest: string; body: string };
@@ -90,6 +91,7 @@ const createAccounts = async (schema: Schema): Promise<void> => {
     .addColumn('ended', 'integer', (column) => column.notNull())
     .addColumn('closed', 'integer', (column) => column.notNull())
     .addColumn('conceded', 'text', (column) => column.notNull())
+    .addColumn('settled_before', 'bigint', (column) => column.notNull())
     .addPrimaryKeyConstraint('usage_account_pk', ['participant', 'role', 'agreement'])
     .execute();
   await schema
