@@ -1,5 +1,13 @@
 import { z } from 'zod';
-import { booleanText, integerText, originText, readSettings, setting, type ValuesOf } from '../kernel/settings.ts';
+import {
+  booleanText,
+  checkDeployment,
+  integerText,
+  originText,
+  readSettings,
+  setting,
+  type ValuesOf,
+} from '../kernel/settings.ts';
 
 const port = (fallback: string) => integerText(0, 65_535).prefault(fallback);
 
@@ -9,6 +17,11 @@ export const connectorSettings = {
     z.string().min(1, 'is empty'),
     'Folder for everything this connector keeps.',
     '/var/lib/stekker',
+  ),
+  STEKKER_JOURNAL_FOLDER: setting(
+    z.string().min(1, 'is empty').optional(),
+    'Folder of the usage journals and of the numbers that were signed; must lie outside every backup of the rows. Default: beside the data folder, named after it with `-journal`.',
+    '/var/lib/stekker-journal',
   ),
   STEKKER_MODE: setting(
     z.enum(['production', 'development'], { error: 'is neither production nor development' }).default('production'),
@@ -77,6 +90,15 @@ export const connectorSettings = {
     'Name shown in the catalog.',
     'Waterschap Voorbeeld',
   ),
+  STEKKER_SOURCE_ORIGINS: setting(
+    z
+      .string()
+      .default('')
+      .transform((text) => text.split(' ').filter((origin) => origin !== ''))
+      .pipe(z.array(originText)),
+    "Origins of the owner's own sources that may stand on a private network or speak plain HTTP, space separated.",
+    'http://geoserver.intern.example:8080',
+  ),
   STEKKER_BROKER_URL: setting(
     originText.optional(),
     'Origin of the broker; without it there is no joining, log or store.',
@@ -109,5 +131,8 @@ export type ConnectorConfig = ValuesOf<typeof connectorSettings>;
  *
  * @throws AppError `config-invalid` naming every wrong key.
  */
-export const readConnectorConfig = (env: NodeJS.ProcessEnv): ConnectorConfig =>
-  readSettings(connectorSettings, env, 'STEKKER_');
+export const readConnectorConfig = (env: NodeJS.ProcessEnv): ConnectorConfig => {
+  const config = readSettings(connectorSettings, env, 'STEKKER_');
+  checkDeployment(config);
+  return config;
+};

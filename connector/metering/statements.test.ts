@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest';
-import { rootOf } from '../../contracts/ledger/tree.ts';
+import { toBase64Url } from '../../contracts/bytes.ts';
 import { recordLeaf } from '../../contracts/ledger/record.ts';
 import { readStatementArtifact } from '../../contracts/ledger/statement.ts';
-import { toBase64Url } from '../../contracts/bytes.ts';
+import { rootOf } from '../../contracts/ledger/tree.ts';
 import { nodeCrypto } from '../../kernel/crypto.ts';
 import { eventually } from '../../test/support/dsp-pair.ts';
 import { access, type MeterParty, startMeterPair, us } from '../../test/support/meter-pair.ts';

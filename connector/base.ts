@@ -1,0 +1,178 @@
+import { join } from 'node:path';
+import type { Kysely } from 'kysely';
+import { scopeOfType } from '../contracts/dcp/scope.ts';
+import { protocolPath } from '../contracts/dsp/common.ts';
+import type { Did, ParticipantId } from '../contracts/ids.ts';
+import type { UsedTokenStore } from '../kernel/auth.ts';
+import { type Authenticator, createAuthenticator, createTokenService, type TokenService } from '../kernel/auth.ts';
+import type { Clock } from '../kernel/clock.ts';
+import { buildDidDocument, createDidResolver, type DidResolver, didOf } from '../kernel/did.ts';
+import { nodeFiles } from '../kernel/files.ts';
+import { createGuardedClient, type GuardedClient } from '../kernel/http/client.ts';
+import { type KeyNeeds, openKeys, type ParticipantKeys, participantKeyNeeds, participantKeys } from '../kernel/keys.ts';
+import type { Own } from '../kernel/lifecycle.ts';
+import type { Logger } from '../kernel/log.ts';
+import { createIds, type Random } from '../kernel/random.ts';
+import { migrate } from '../kernel/sql/migrate.ts';
+import { outboxMigrations } from '../kernel/sql/outbox.ts';
+import { openSqlite } from '../kernel/sql/sqlite.ts';
+import { sqlUsedTokens } from '../kernel/sql/used-tokens.ts';
+import { createSecretSeal, type SecretSeal } from './adapters/crypto/secret-seal.ts';
+import { createPeerTransport } from './adapters/http/peer-transport.ts';
+import { createPeers, type Peers } from './adapters/http/peers.ts';
+import { type AcquisitionTables, acquisitionMigrations } from './adapters/sql/acquisition-store.ts';
+import { type CatalogTables, catalogMigrations } from './adapters/sql/catalog-store.ts';
+import { type IdentityTables, identityMigrations } from './adapters/sql/credential-store.ts';
+import { type DataPlaneTables, dataPlaneMigrations } from './adapters/sql/data-plane-store.ts';
+import { type FollowedTables, followedMigrations } from './adapters/sql/followed-store.ts';
+import { type MeteringTables, meteringMigrations } from './adapters/sql/metering-tables.ts';
+import { type ProcessTables, processMigrations } from './adapters/sql/process-store.ts';
+import { type RegistrationTables, registrationMigrations } from './adapters/sql/registration-store.ts';
+import { type StatusTables, statusMigrations } from './adapters/sql/status-store.ts';
+import type { ConnectorConfig } from './config.ts';
+import type { PeerTransport } from './exchange/ports.ts';
+
+/** What every slice of a connector stands on: keys, rows, the way out and the way to know who calls. */
+
+export type ConnectorTables = ProcessTables &
+  CatalogTables &
+  IdentityTables &
+  AcquisitionTables &
+  StatusTables &
+  DataPlaneTables &
+  MeteringTables &
+  RegistrationTables &
+  FollowedTables;
+
+export interface BaseOptions {
+  readonly config: ConnectorConfig;
+  readonly log: Logger;
+  readonly clock: Clock;
+  readonly random: Random;
+}
+
+export interface Base extends BaseOptions {
+  readonly own: Own;
+  /** The one participant of this deployment; every key and call names it, so that more can come. */
+  readonly participant: ParticipantId;
+  readonly participantOf: (request: Request) => ParticipantId;
+  /** `<root>` and `<base>` (wire §1, dsp §1). */
+  readonly root: string;
+  readonly base: string;
+  readonly did: Did;
+  readonly keys: ParticipantKeys;
+  readonly seal: SecretSeal;
+  /** The DID document, exactly as it is served. */
+  readonly document: string;
+  readonly db: Kysely<ConnectorTables>;
+  /** For what others name: peers, callbacks, documents. */
+  readonly client: GuardedClient;
+  /** For the owner's own sources, which may stand on a private network when the operator says so. */
+  readonly sourceClient: GuardedClient;
+  readonly resolver: DidResolver;
+  readonly tokens: TokenService;
+  readonly used: UsedTokenStore;
+  readonly authenticator: Authenticator;
+  readonly transport: PeerTransport;
+  readonly peers: Peers;
+  /** The broker, when there is one. */
+  readonly broker: { readonly did: Did; readonly origin: string } | undefined;
+  /** `urn:uuid:` and a UUIDv7 that is larger than those before. */
+  readonly newId: () => string;
+  /** A bare UUIDv7: request ids. */
+  readonly newUuid: () => string;
+  /** Wakes the outbox, which is started once all handlers are there. */
+  readonly wake: () => void;
+}
+
+const keyNeeds = { ...participantKeyNeeds, seal: 'secret' } as const satisfies KeyNeeds;
+
+/** What a peer may ask of our credential service with the token that each message brings. */
+export const messageScopes = [scopeOfType('MembershipCredential')];
+/** And a provider's token endpoint: there the application counts, too. */
+export const tokenScopes = [...messageScopes, scopeOfType('ApplicationAccreditationCredential')];
+
+const openDatabase = async ({ config, own }: Pick<Base, 'config' | 'own'>): Promise<Kysely<ConnectorTables>> => {
+  const { db } = own(openSqlite<ConnectorTables>({ path: join(config.STEKKER_DATA, 'connector.sqlite') }));
+  await migrate(db, 'outbox', outboxMigrations);
+  await migrate(db, 'process', processMigrations);
+  await migrate(db, 'catalog', catalogMigrations);
+  await migrate(db, 'identity', identityMigrations);
+  await migrate(db, 'acquisition', acquisitionMigrations);
+  await migrate(db, 'status', statusMigrations);
+  await migrate(db, 'data-plane', dataPlaneMigrations);
+  await migrate(db, 'metering', meteringMigrations);
+  await migrate(db, 'registration', registrationMigrations);
+  await migrate(db, 'followed', followedMigrations);
+  return db;
+};
+
+const documentOf = (keys: ParticipantKeys, root: string): string =>
+  JSON.stringify(
+    buildDidDocument({
+      keys,
+      services: {
+        CredentialService: `${root}/dcp`,
+        DataService: `${root}/.well-known/dspace-version`,
+        StekkerExtensions: `${root}/.well-known/stekker`,
+      },
+    }),
+  );
+
+/** The way out: one client for what others name, another for the owner's own sources. */
+const openClients = ({ config, clock, own }: BaseOptions & Pick<Base, 'own'>) => {
+  const allowLoopbackHttp = config.STEKKER_ALLOW_LOOPBACK_HTTP;
+  const client = own(createGuardedClient({ allowLoopbackHttp }));
+  const operatorOrigins = config.STEKKER_SOURCE_ORIGINS;
+  const sourceClient = own(createGuardedClient({ allowLoopbackHttp, operatorOrigins }));
+  const resolver = createDidResolver({ client, clock, allowLoopbackHttp });
+  return { client, sourceClient, resolver, peers: createPeers({ client, resolver, clock, allowLoopbackHttp }) };
+};
+
+/** Opens keys and rows. @throws AppError `passphrase-wrong`, `data-damaged`, `data-newer`, `disk-full`. */
+export const openBase = async (options: BaseOptions, own: Own, wake: () => void): Promise<Base> => {
+  const { config, clock, random } = options;
+  const participant = 'main' as ParticipantId;
+  const root = config.STEKKER_PUBLIC_URL;
+  const did = didOf(root);
+  const path = join(config.STEKKER_DATA, 'keys', `${participant}.json`);
+  const keySet = await openKeys({
+    files: nodeFiles,
+    path,
+    passphrase: config.STEKKER_PASSPHRASE,
+    random,
+    needs: keyNeeds,
+  });
+  const keys = participantKeys(did, keySet);
+  const db = await openDatabase({ config, own });
+  const { client, sourceClient, resolver, peers } = openClients({ ...options, own });
+  const tokens = createTokenService({ keys, clock, random });
+  const used = sqlUsedTokens(db);
+  const brokerOrigin = config.STEKKER_BROKER_URL;
+  const newUuid = createIds(clock, random);
+  return {
+    ...options,
+    own,
+    participant,
+    participantOf: () => participant,
+    root,
+    base: `${root}${protocolPath}`,
+    did,
+    keys,
+    seal: createSecretSeal(keySet.secret('seal'), random),
+    document: documentOf(keys, root),
+    db,
+    client,
+    sourceClient,
+    resolver,
+    tokens,
+    used,
+    authenticator: createAuthenticator({ did, resolver, clock, used }),
+    transport: createPeerTransport({ client, tokens: () => tokens, scopes: messageScopes }),
+    peers,
+    broker: brokerOrigin === undefined ? undefined : { did: didOf(brokerOrigin), origin: brokerOrigin },
+    newId: () => `urn:uuid:${newUuid()}`,
+    newUuid,
+    wake,
+  };
+};
