@@ -619,6 +619,25 @@ describe('events', () => {
     expect(gap[0]?.event).toBe('gap');
   });
 
+  test('are limited in number, and a reader that goes makes room', async () => {
+    await using busy = await startConnector();
+    const stop = new AbortController();
+    const headers = { authorization: 'Bearer token-of-the-operator-00001' };
+    const open = () => fetch(`${busy.api}/v1/events`, { headers, signal: stop.signal });
+    const streams = await Promise.all(Array.from({ length: 32 }, open));
+    expect(streams.map(({ status }) => status)).toEqual(Array.from({ length: 32 }, () => 200));
+    const refused = await busy.call('GET', '/v1/events');
+    expect([refused.status, typeOf(refused.body)]).toEqual([429, 'too-many-requests']);
+    stop.abort();
+    for (let tries = 0; tries < 200; tries += 1) {
+      const again = await fetch(`${busy.api}/v1/events`, { headers });
+      await again.body?.cancel();
+      if (again.status === 200) return;
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
+    expect.unreachable();
+  });
+
   test('end with the service', async () => {
     const short = await startConnector();
     const watched = read(short, 99);
