@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { signJwt } from '../../kernel/jwt.ts';
+import { createLogger } from '../../kernel/log.ts';
 import {
   accreditedFacts,
   agreementDigest,
@@ -542,13 +543,23 @@ describe('limits', () => {
     expect([answer.status, codeOf(answer)]).toEqual([400, 'request-invalid']);
   });
 
-  test('no secret stands in an answer', async () => {
-    await using world = await startWorld();
+  test('a refusal makes a line in the log, with its reason and without a secret', async () => {
+    const lines: string[] = [];
+    const log = createLogger({ name: 'test', level: 'debug', destination: { write: (line) => void lines.push(line) } });
+    await using world = await startWorld({ log });
     const token = await world.getToken();
-    for (const answer of [
+    const answers = [
       await world.access(token, { claims: { htm: 'PUT' } }),
       await world.access({ ...token, text: `${token.text.slice(0, -4)}AAAA` }),
-    ])
-      expect(answer.body.toString()).not.toContain(token.text.slice(20, 60));
+      await world.askToken({ form: { grant: `${world.grant().slice(0, -4)}AAAA` } }).then(({ answer }) => answer),
+      await world.fetchData('/rain', { key: `${world.key.slice(0, -4)}AAAA` }),
+      await world.fetchData('/rain'),
+    ];
+    expect(answers.map(({ status }) => status)).toEqual([401, 401, 400, 401, 200]);
+    expect(lines.filter((line) => line.includes('refused'))).toHaveLength(4);
+    expect(lines.join()).toContain('htm is another method');
+    const said = lines.join() + answers.map(({ body }) => body.toString()).join();
+    for (const secret of [token.text.slice(20, 60), world.grant().slice(0, 30), world.key.slice(4, 30)])
+      expect(said).not.toContain(secret);
   });
 });

@@ -253,7 +253,7 @@ export class Relay implements AnswerSink {
   /** The connection is done with this answer: everything was handed over, or the other side is gone. */
   #onClose(): void {
     if (this.#isOver) return;
-    this.#flow?.abort();
+    if (!this.#isWhole) this.#flow?.abort();
     if (!this.#isOpening) {
       this.#finish();
       return;

@@ -37,7 +37,7 @@ import { buildDidDocument, createDidResolver, didOf } from '../../kernel/did.ts'
 import { createGuardedClient } from '../../kernel/http/client.ts';
 import { type RunningServer, serveRoutes } from '../../kernel/http/server.ts';
 import { type ParticipantKeys, participantKeys } from '../../kernel/keys.ts';
-import { silentLogger } from '../../kernel/log.ts';
+import { type Logger, silentLogger } from '../../kernel/log.ts';
 import { createIds, systemRandom } from '../../kernel/random.ts';
 import { migrate } from '../../kernel/sql/migrate.ts';
 import { openSqlite } from '../../kernel/sql/sqlite.ts';
@@ -226,6 +226,7 @@ export interface WorldOptions {
   readonly consumer?: Partial<ArrayMeterOptions>;
   readonly replayCapacity?: number;
   readonly idleMs?: number;
+  readonly log?: Logger;
   /** What the source asks for. */
   readonly credential?: { readonly name: string; readonly sealed: string };
 }
@@ -301,7 +302,7 @@ export const startWorld = async (options: WorldOptions = {}) => {
   const dataPort = await freePort();
   const dataOrigin = `http://localhost:${dataPort}`;
   const tokenEndpoint = () => `${provider.origin}/ext/1/tokens`;
-  const shared = { clock, random: systemRandom, log: silentLogger, newId };
+  const shared = { clock, random: systemRandom, log: options.log ?? silentLogger, newId };
   const providerTerms = {
     find: async (_participant: ParticipantId, id: string) =>
       id === agreementId ? (isEnded ? ('ended' as const) : terms) : undefined,

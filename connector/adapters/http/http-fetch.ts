@@ -9,6 +9,8 @@ import type { AnswerSink, Flow, HttpFetch } from '../../data-plane/ports.ts';
 const headersTimeoutMs = 30_000;
 const bodyTimeoutMs = 60_000;
 
+const unwanted = new Error('nobody wants the answer any more');
+
 const listOf = (headers: IncomingHttpHeaders): string[] => {
   const out: string[] = [];
   for (const name in headers) {
@@ -78,7 +80,7 @@ class Ask implements Dispatcher.DispatchHandler, Flow {
 
   abort(): void {
     this.#isOver = true;
-    this.#controller?.abort(new Error('nobody wants the answer any more'));
+    this.#controller?.abort(unwanted);
   }
 }
 
