@@ -10,7 +10,7 @@ import { createSqlPeerFactsStore } from './adapters/sql/peer-facts-store.ts';
 import { createSqlStatusStore } from './adapters/sql/status-store.ts';
 import type { Base } from './base.ts';
 import type { OwnKeyEvents } from './evidence/ports.ts';
-import { createCallerAuthentication } from './identity/authentication.ts';
+import { createCallerAuthentication, createPartyAuthentication } from './identity/authentication.ts';
 import { createJoining } from './identity/joining.ts';
 import type { JoinStore, PeerFactsStore } from './identity/ports.ts';
 import { createCredentialRequests } from './identity/requesting.ts';
@@ -113,6 +113,7 @@ export const composeIdentity = async (base: Base) => {
     peerFacts,
     presentations,
     ownKeys: ownKeyEvents(base, joins),
+    /** For DSP paths: members. */
     authenticate: createCallerAuthentication({
       authenticator: () => authenticator,
       presentations: () => presentations,
@@ -120,6 +121,8 @@ export const composeIdentity = async (base: Base) => {
       used,
       broker: broker?.did,
     }),
+    /** For extension paths: parties. */
+    authenticateParty: createPartyAuthentication({ authenticator: () => authenticator, used }),
     routes: createIdentityRoutes({
       wallet,
       authenticator: () => authenticator,

@@ -7,29 +7,44 @@ import type { PeerFactsStore } from './ports.ts';
 
 /** Who calls on DSP and extension paths: an SI token, and a membership by presentation (dcp §2, §7). */
 
-export interface CallerAuthenticationOptions {
+export interface PartyAuthenticationOptions {
   readonly authenticator: (participant: ParticipantId) => Authenticator;
+  readonly used: UsedTokenStore;
+}
+
+export interface CallerAuthenticationOptions extends PartyAuthenticationOptions {
   readonly presentations: (participant: ParticipantId) => Pick<PresentationVerifier, 'factsOf'>;
   readonly peers: Pick<PeerFactsStore, 'remember'>;
-  readonly used: UsedTokenStore;
-  /** The configured broker: its crawler is known without credentials. */
+  /** The configured broker: its crawler is known without credentials. Without a broker nobody has a membership to show. */
   readonly broker: Did | undefined;
 }
 
-export const createCallerAuthentication = (its: CallerAuthenticationOptions): Authenticate => {
-  const prove = async (participant: ParticipantId, caller: VerifiedCaller): Promise<void> => {
-    if (caller.did === its.broker) return;
-    const facts = await its.presentations(participant).factsOf(caller, ['MembershipCredential']);
-    await its.peers.remember(participant, caller.did, facts);
-  };
-  const claim = async ({ used }: VerifiedCaller): Promise<boolean> => its.used.claim(used);
-  return async (participant, headers, purpose) => {
+/** A token that counts once, and then `prove`. */
+const authenticate =
+  (
+    its: PartyAuthenticationOptions,
+    prove: (participant: ParticipantId, caller: VerifiedCaller) => Promise<void>,
+  ): Authenticate =>
+  async (participant, headers, purpose) => {
     const caller = await its.authenticator(participant).verify(headers);
-    if (purpose === 'read' && !(await claim(caller)))
+    const claim = () => its.used.claim(caller.used);
+    if (purpose === 'read' && !(await claim()))
       throw new AppError('unauthenticated', { cause: new Error('jti used before') });
     await prove(participant, caller);
-    return purpose === 'read'
-      ? { did: caller.did }
-      : { did: caller.did, token: caller.used, claim: () => claim(caller) };
+    return purpose === 'read' ? { did: caller.did } : { did: caller.did, token: caller.used, claim };
   };
-};
+
+/**
+ * Parties of an agreement, on extension paths (wire §1): the token alone. Whoever lost its membership still settles what it
+ * used: statements, ends and receipts concern what is past.
+ */
+export const createPartyAuthentication = (its: PartyAuthenticationOptions): Authenticate =>
+  authenticate(its, async () => undefined);
+
+/** Everybody on DSP paths: in a data space with a broker, members only; what they proved is kept for later decisions. */
+export const createCallerAuthentication = (its: CallerAuthenticationOptions): Authenticate =>
+  authenticate(its, async (participant, caller) => {
+    if (its.broker === undefined || caller.did === its.broker) return;
+    const facts = await its.presentations(participant).factsOf(caller, ['MembershipCredential']);
+    await its.peers.remember(participant, caller.did, facts);
+  });

@@ -66,6 +66,10 @@ export type TransferMessage =
 export const propertyOf = (its: DataAddress | undefined, name: string): string | undefined =>
   its?.endpointProperties?.find((property) => property.name === name)?.value;
 
+/** All properties of a data address by name; of two with one name the first counts. */
+export const propertiesOf = (its: DataAddress): Readonly<Record<string, string>> =>
+  Object.fromEntries((its.endpointProperties ?? []).toReversed().map(({ name, value }) => [name, value]));
+
 /** A data address from names and values, in the standard's form. */
 export const buildDataAddress = (
   endpointType: string,

@@ -1,0 +1,219 @@
+import { Hono } from 'hono';
+import { jwtProfile } from '../contracts/dcp/messages.ts';
+import { protocolPath, protocolVersion } from '../contracts/dsp/common.ts';
+import type { Did } from '../contracts/ids.ts';
+import { policyFaults } from '../policies/compile.ts';
+import { createAgreementSigner } from './adapters/crypto/agreement-signer.ts';
+import { readPolicyTemplates } from './adapters/files/policy-templates.ts';
+import { createPathCheck } from './adapters/files/upstream-paths.ts';
+import { createSqlCatalogStore } from './adapters/sql/catalog-store.ts';
+import { createSqlProcessStore } from './adapters/sql/process-store.ts';
+import {
+  type AgreementSources,
+  accessTerms,
+  consumedTransfers,
+  digestOf,
+  meteredAgreement,
+  transferAgreements,
+} from './agreements.ts';
+import type { Base } from './base.ts';
+import { createCatalogClient } from './catalog/client.ts';
+import { createCatalogRoutes, createPriceRoutes } from './catalog/routes.ts';
+import { createCatalog } from './catalog/service.ts';
+import { createVisibility } from './catalog/visibility.ts';
+import type { Identity } from './compose-identity.ts';
+import type { Usage } from './compose-usage.ts';
+import type { Grants } from './data-plane/grants.ts';
+import type { ProcessEventNotice } from './exchange/ports.ts';
+import { createAgreements } from './negotiation/agreements.ts';
+import { createPolicyDecisions } from './negotiation/decisions.ts';
+import { createAgreementRoutes } from './negotiation/extension-routes.ts';
+import type { AgreementWatch, NegotiationRow, NegotiationStore } from './negotiation/ports.ts';
+import { createNegotiationRoutes } from './negotiation/routes.ts';
+import { createNegotiations } from './negotiation/service.ts';
+import type { TransferDecisions, TransferStore } from './transfer/ports.ts';
+import { createTransferRoutes } from './transfer/routes.ts';
+import { createTransfers } from './transfer/service.ts';
+
+/** The Dataspace Protocol in both roles: what is on offer, what is agreed, what is transferred. */
+
+/** Extensions of ours, as they are announced (wire §1). */
+const extensions = [
+  { id: 'agreements', version: '1', path: '/ext/1/agreements' },
+  { id: 'statements', version: '1', path: '/ext/1/statements' },
+  { id: 'tokens', version: '1', path: '/ext/1/tokens' },
+];
+
+const versions = {
+  protocolVersions: [
+    {
+      version: protocolVersion,
+      path: protocolPath,
+      binding: 'HTTPS',
+      identifierType: 'did:web',
+      auth: { protocol: 'DCP', version: '1.0', profile: [jwtProfile] },
+    },
+  ],
+};
+
+/** Documents that everybody may read. */
+const wellKnown = (): Hono => {
+  const app = new Hono();
+  const headers = { 'access-control-allow-origin': '*', 'cache-control': 'public, max-age=60' };
+  app.get('/.well-known/dspace-version', (c) => c.json(versions, 200, headers));
+  app.get('/.well-known/stekker', (c) => c.json({ extensions }, 200, headers));
+  return app;
+};
+
+export interface ProtocolParts {
+  readonly identity: Identity;
+  readonly usage: Usage;
+  /** The data plane is built on the agreements, and transfers open it: asked for when it is there. */
+  readonly grants: () => Grants;
+  readonly watch: (notice: ProcessEventNotice) => void;
+}
+
+const composeCatalog = (base: Base) => {
+  const { db, clock, newId, seal, config, did, base: address, broker, resolver, sourceClient } = base;
+  const store = createSqlCatalogStore(db);
+  const templates = readPolicyTemplates();
+  const hasExtensions = async (caller: Did) =>
+    caller === broker?.did || (await resolver.resolve(caller))?.endpoint('StekkerExtensions') !== undefined;
+  const catalog = createCatalog({
+    store,
+    clock,
+    newId,
+    seal,
+    visibility: createVisibility({ clock, hasExtensions: (_participant, caller) => hasExtensions(caller) }),
+    self: () => ({ did, base: address, title: config.STEKKER_NAME }),
+    checkUpstream: sourceClient.check,
+    checkPath: createPathCheck(config.STEKKER_DATA),
+    template: (name) => templates.get(name),
+    policyFaults,
+  });
+  const catalogs = createCatalogClient({ transport: base.transport, providers: base.peers, newId });
+  return { store, templates, catalog, catalogs };
+};
+
+/** An agreement in force is metered and registered; one that ended is neither served nor fetched. */
+const watchAgreements = (its: AgreementSources, { metering, evidence }: Usage): AgreementWatch => {
+  const held = ({ participant, process }: NegotiationRow) => ({ participant, role: process.role });
+  return {
+    inForce: async (row) => {
+      const agreement = await meteredAgreement(its, row);
+      if (agreement === undefined || row.data.agreement === null) return;
+      await metering.agreementInForce(agreement);
+      const { artifact, leafKey } = row.data.agreement;
+      await evidence?.agreements.inForce({ ...held(row), artifact, leafKey });
+    },
+    ended: (row) => metering.agreementEnded(row.participant, digestOf(row)),
+    endSigned: async (row) => {
+      if (row.data.end === null) return;
+      const { artifact, leafKey } = row.data.end;
+      await evidence?.agreements.ended({ ...held(row), artifact, leafKey });
+    },
+  };
+};
+
+const startWhenAsked: TransferDecisions = {
+  next: async ({ process }) =>
+    process.role === 'provider' && process.state === 'REQUESTED' ? { do: 'start' } : { do: 'wait' },
+};
+
+export const composeProtocol = (base: Base, parts: ProtocolParts) => {
+  const { did, participantOf, clock, newId, log, transport, client, db } = base;
+  const { identity, usage } = parts;
+  const { store: catalogStore, templates, catalog, catalogs } = composeCatalog(base);
+  const negotiationStore: NegotiationStore = createSqlProcessStore(db, 'negotiations');
+  const transferStore: TransferStore = createSqlProcessStore(db, 'transfers');
+  const sources: AgreementSources = {
+    negotiations: negotiationStore,
+    transfers: transferStore,
+    catalog: catalogStore,
+    catalogs,
+    did,
+  };
+  const fetched = consumedTransfers(sources);
+  const self = () => ({ did, base: base.base });
+  const shared = {
+    transport,
+    clock,
+    newId,
+    log,
+    wake: base.wake,
+    self,
+    checkAddress: client.check,
+    watch: (notice: ProcessEventNotice) => {
+      fetched.changed();
+      parts.watch(notice);
+    },
+  };
+  const agreements = createAgreements({
+    signer: createAgreementSigner({ keys: () => base.keys, resolver: base.resolver, random: base.random }),
+    extensions: base.peers,
+    transport,
+    clock,
+    newId,
+    self,
+  });
+  const offers = {
+    find: async (...asked: Parameters<typeof catalog.find>) => {
+      const offer = await catalog.find(...asked);
+      return offer && { ...offer, dataset: offer.asset };
+    },
+  };
+  const transfers = createTransfers({
+    ...shared,
+    store: transferStore,
+    agreements: transferAgreements(sources),
+    dataPlane: {
+      open: ({ participant, pid, peer, data }) =>
+        parts.grants().open({ participant, transfer: pid, agreementId: data.agreementId, consumer: peer }),
+      close: ({ participant, pid }) => parts.grants().close(participant, pid),
+    },
+    decisions: startWhenAsked,
+  });
+  const negotiations = createNegotiations({
+    ...shared,
+    store: negotiationStore,
+    agreements,
+    offers,
+    decisions: createPolicyDecisions({ offers, facts: identity.peerFacts, clock }),
+    agreementWatch: watchAgreements(sources, usage),
+    runningTransfers: { end: transfers.endUnder },
+  });
+  const routes = { participantOf, authenticate: identity.authenticate, log };
+  const signed = { participantOf, log, authenticate: identity.authenticateParty };
+  const app = wellKnown();
+  app.route(protocolPath, createCatalogRoutes(catalog, { ...routes, base: () => base.base }));
+  app.route(protocolPath, createNegotiationRoutes(negotiations, routes));
+  app.route(protocolPath, createTransferRoutes(transfers, routes));
+  app.route(
+    '/ext/1',
+    createAgreementRoutes({
+      ...signed,
+      its: negotiations.exchange,
+      agreements,
+      ending: negotiations,
+      registered: usage.evidence?.registered ?? { find: async () => undefined },
+    }),
+  );
+  app.route('/ext/1', createPriceRoutes(catalog, { participantOf }));
+  app.route('/ext/1', usage.metering.routes(signed));
+  const datasetOf = async (...[participant, agreementId]: Parameters<typeof negotiations.findByAgreement>) =>
+    (await negotiations.findByAgreement(participant, agreementId))?.data.dataset;
+  return {
+    app,
+    catalog,
+    catalogs,
+    templates: [...templates.values()],
+    negotiations,
+    transfers,
+    datasetOf,
+    terms: accessTerms(sources),
+    fetched,
+    handlers: { ...negotiations.handlers, ...transfers.handlers },
+  };
+};
+
+export type Protocol = ReturnType<typeof composeProtocol>;
