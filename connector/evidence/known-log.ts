@@ -95,7 +95,7 @@ export const createLogIdentity = ({ brokerUrl, reader, store, alarm }: LogIdenti
       await alarm({
         code: 'log-renamed',
         participant: null,
-        detail: 'the broker names another log, or other keys of it, than at first contact',
+        detail: `the broker names another log, or other keys of it, than at first contact: ${said.vkey} at ${said.url}, registry key ${said.registryKey}`,
         evidence: { before: ours, now: { ...said } },
       });
     },

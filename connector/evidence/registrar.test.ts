@@ -25,10 +25,11 @@ import {
   logStart,
   type MadeStatement,
   provider,
+  type Signer,
   statementBody,
 } from '../../test/support/log-parties.ts';
 import type { Registration } from './ports.ts';
-import { describeArtifact, isLate, meaningOf } from './rules.ts';
+import { describeArtifact, isLate, isSameSubject, meaningOf } from './rules.ts';
 
 /** The machine's clock at the hour of the test's artifacts, and a hand that turns it. */
 const turnedClock = (): Clock & { ahead: number } => {
@@ -255,6 +256,25 @@ describe('registration', () => {
     [302, 'later'],
   ] as const)('a %i means %s', (status, meaning) => {
     expect(meaningOf(status)).toBe(meaning);
+  });
+
+  test('the same is the same text, or for an event the same event by the same signers', () => {
+    const described = (kind: Registration['kind'], artifact: unknown) => {
+      const read = describeArtifact(nodeCrypto, kind, artifact);
+      if (!read.ok) throw new Error(read.reason);
+      return read.value;
+    };
+    const statement = (changes: object = {}) =>
+      described('usage-statement', statementBody({ agreement, changes }).body.artifact);
+    const other = { salt: toBase64Url(new Uint8Array(32).fill(3)) };
+    expect(isSameSubject(statement(), statement())).toBe(true);
+    expect(isSameSubject(statement(), statement(other))).toBe(false); // one number, two statements
+    const event = (signers: readonly Signer[], agreementDigest = agreement.digest) =>
+      described('agreement-event', agreementEventBody({ agreementDigest, event: 'end', signers }).artifact);
+    const ours = event([provider, consumer]);
+    expect(isSameSubject(ours, { ...event([provider, consumer]), payload: 'decided a second later' })).toBe(true);
+    expect(isSameSubject(ours, event([provider]))).toBe(false);
+    expect(isSameSubject(ours, event([provider, consumer], statement().leafKey))).toBe(false);
   });
 
   test('an artifact of another kind is not described', () => {

@@ -57,8 +57,9 @@ const refuse = (detail: string): AppError => new AppError('agreement-refused', {
 const make = async (
   { signer, clock }: AgreementOptions,
   row: NegotiationRow,
-  { event, reason }: { readonly event: 'void' | 'end'; readonly reason: string },
+  { event, reason: said }: { readonly event: 'void' | 'end'; readonly reason: string },
 ): Promise<AgreementEnd> => {
+  const reason = said.toWellFormed(); // half a character cannot be signed
   if (reason.length > maxReason)
     throw new AppError('body-invalid', { faults: [{ path: '/reason', message: `is longer than ${maxReason}` }] });
   const { agreement } = row.data;

@@ -262,6 +262,46 @@ describe('the end of an agreement', () => {
     await provider.negotiations.decide(tenant, row.peerPid ?? '', { do: 'finalize' });
     await eventually(() => rowOf(provider, row), inForce);
     await expect(end(idOf(row), 'x'.repeat(1_001))).rejects.toMatchObject({ code: 'body-invalid' });
+    expect((await end(idOf(row), 'half a wave \ud83c')).data.end?.reason).toBe('half a wave \ufffd');
+  });
+});
+
+describe('the end of a plain-dsp agreement', () => {
+  test('is signed by the provider alone, and a peer with extensions takes its word', async () => {
+    await using world = await pair({}, {}, 'plain-dsp');
+    const { provider, consumer } = world;
+    const row = await world.negotiate();
+    await provider.negotiations.end(tenant, idOf(row), 'enough');
+    const [mine, theirs] = [await endedOn(provider, row), await endedOn(consumer, row)];
+    expect(mine.data.end?.artifact?.signatures).toHaveLength(1);
+    expect([theirs.data.status, theirs.data.end?.by, theirs.data.end?.reason]).toEqual(['ended', 'peer', 'enough']);
+    expect([provider.endSigned.length, consumer.endSigned.length]).toEqual([1, 0]); // it could not check the digest
+  });
+
+  test('needs no word to a peer without extensions, who hears of its transfers', async () => {
+    await using world = await pair({ knowsExtensions: false }, { knowsExtensions: false }, 'plain-dsp');
+    const { provider, consumer } = world;
+    const row = await world.negotiate();
+    const { pid } = await consumer.transfers.request({
+      participant: tenant,
+      agreementId: idOf(row),
+      format: 'HttpData-PULL',
+      providerBase: provider.base,
+    });
+    await eventually(
+      () => consumer.transfers.find(tenant, pid),
+      ({ process }) => process.state === 'STARTED',
+    );
+    await provider.negotiations.end(tenant, idOf(row), '');
+    await endedOn(provider, row);
+    expect(provider.endSigned[0]?.data.end?.artifact?.signatures).toHaveLength(1);
+    await eventually(
+      () => consumer.transfers.find(tenant, pid),
+      ({ process }) => process.state === 'TERMINATED',
+    );
+    const own = await consumer.negotiations.end(tenant, idOf(row), '');
+    expect([own.data.status, own.data.end?.artifact, consumer.ended.length > 0]).toEqual(['ended', null, true]);
+    expect(consumer.endSigned).toEqual([]);
   });
 });
 

@@ -214,3 +214,20 @@ describe('messages of a transfer', () => {
     ).toMatchObject({ status: 200 });
   });
 });
+
+describe('transfers under an agreement that ends', () => {
+  test('are terminated on both sides, page by page, and a repeat finds nothing more', async () => {
+    await using its = await world();
+    const rows = await Promise.all(Array.from({ length: 103 }, () => its.begin()));
+    const done = await its.begin();
+    await its.b.transfers.decide(tenant, done.pid, { do: 'complete' });
+    await its.settled(done.pid, done.peerPid ?? '', 'COMPLETED');
+    const end = () => its.a.transfers.endUnder(tenant, its.agreementId, { code: 'agreement-ended', reason: ['over'] });
+    await end();
+    expect(new Set(its.a.closed)).toEqual(new Set([...rows.map(({ peerPid }) => peerPid), done.peerPid]));
+    for (const { pid, peerPid } of rows) await its.settled(pid, peerPid ?? '', 'TERMINATED');
+    await end();
+    await its.a.transfers.endUnder(tenant, 'urn:uuid:other', { code: 'agreement-ended', reason: [] });
+    expect((await its.b.transfers.find(tenant, done.pid)).process.state).toBe('COMPLETED');
+  });
+});

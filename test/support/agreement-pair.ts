@@ -1,4 +1,5 @@
 import type { NegotiationRow } from '../../connector/negotiation/ports.ts';
+import type { Assurance } from '../../contracts/ledger/agreement.ts';
 import { type Clock, systemClock } from '../../kernel/clock.ts';
 import {
   consumerKey,
@@ -30,13 +31,17 @@ export interface Pair extends AsyncDisposable {
 
 export const inForce = (row: NegotiationRow): boolean => row.process.state === 'FINALIZED' && row.data.announced;
 
-export const pair = async (its: Partial<PartyOptions> = {}, others: Partial<PartyOptions> = {}): Promise<Pair> => {
+export const pair = async (
+  its: Partial<PartyOptions> = {},
+  others: Partial<PartyOptions> = {},
+  assurance: Assurance = 'cosigned',
+): Promise<Pair> => {
   const network = createNetwork();
   const clock = turnedClock();
   const provider = await startParty(network, {
     name: 'provider',
     key: providerKey,
-    offers: [rainOffer],
+    offers: [{ ...rainOffer, assurance }],
     clock,
     ...its,
   });
@@ -49,7 +54,7 @@ export const pair = async (its: Partial<PartyOptions> = {}, others: Partial<Part
       dataset: rainOffer.dataset,
       offerId: rainOffer.id,
       rules: rainOffer.rules,
-      assurance: 'cosigned',
+      assurance,
       price: '',
     });
   return {

@@ -69,6 +69,8 @@ export interface PartyOptions {
   readonly decide?: (row: NegotiationRow) => Decision;
   readonly decideTransfer?: (row: TransferRow) => TransferDecision;
   readonly fate?: () => Fate;
+  /** False: the peer looks as if it had no extensions. */
+  readonly knowsExtensions?: boolean;
   /** What else hears of agreements; what it throws is a crash of it. */
   readonly hear?: Partial<AgreementWatch>;
   readonly registered?: RegisteredAgreements;
@@ -203,7 +205,10 @@ export const startParty = async (network: Network, options: PartyOptions): Promi
     clock,
     newId,
     self,
-    extensions: { agreements: async (_participant, peer) => `${network.dids.get(peer)}/ext/1/agreements` },
+    extensions: {
+      agreements: async (_participant, peer) =>
+        options.knowsExtensions === false ? undefined : `${network.dids.get(peer)}/ext/1/agreements`,
+    },
   });
   const opened: string[] = [];
   const closed: string[] = [];
