@@ -93,9 +93,17 @@ const endedNow = async (its: Exchanged, options: NegotiationOptions, row: Negoti
   if (end === null) return;
   const reason = end.reason === '' ? [] : [end.reason];
   const agreementId = String(agreement?.agreement['@id'] ?? '');
-  await options.runningTransfers.end(row.participant, agreementId, { code: 'agreement-ended', reason });
-  await options.agreementWatch.ended(row);
+  await all([
+    options.runningTransfers.end(row.participant, agreementId, { code: 'agreement-ended', reason }),
+    options.agreementWatch.ended(row),
+  ]);
   if (end.delivered) await settle(its, options, row);
+};
+
+/** Waits for all of them; one that fails holds up none of the others. */
+const all = async (works: readonly Promise<unknown>[]): Promise<void> => {
+  const failed = (await Promise.allSettled(works)).find((result) => result.status === 'rejected');
+  if (failed !== undefined) throw failed.reason;
 };
 
 /** A negotiation that ended without an agreement in force: whoever signed one declares it void (wire §3, step 4). */
@@ -119,7 +127,9 @@ const voided = async (its: Exchanged, options: NegotiationOptions, row: Negotiat
 /** What must be done after a final state, and after each change behind it; it runs at least once, and bears repeats. */
 export const concluded = async (its: Exchanged, options: NegotiationOptions, row: NegotiationRow): Promise<void> => {
   if (row.process.state === 'TERMINATED') return voided(its, options, row);
-  return endedNow(its, options, await announce(its, options, row));
+  const [announced] = await Promise.allSettled([announce(its, options, row)]);
+  await endedNow(its, options, announced.status === 'fulfilled' ? announced.value : row); // an end waits for nobody
+  if (announced.status === 'rejected') throw announced.reason;
 };
 
 const endByUs = async (

@@ -119,7 +119,8 @@ export interface PeerExtensions {
 
 /**
  * Hears of agreements that come into force and end; called again after a crash, so it must bear repeats. `inForce` comes
- * before `ended`, also for an agreement that had ended by then: what is registered later rests on it.
+ * before `ended`, also for an agreement that had ended by then: what is registered later rests on it. Only when `inForce`
+ * fails does `ended` not wait for it.
  */
 export interface AgreementWatch {
   readonly inForce: (row: NegotiationRow) => Promise<void>;
