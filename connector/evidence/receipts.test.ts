@@ -36,6 +36,7 @@ import {
   stranger,
 } from '../../test/support/log-parties.ts';
 import type { StatedInterval } from './ports.ts';
+import { createReceiptFiles } from './receipt-files.ts';
 import type { ReceiptOptions } from './receipts.ts';
 
 /** The second look at a log comes soon; an hour stays an hour. */
@@ -424,6 +425,23 @@ describe('the receipts of an agreement', () => {
     expect(counts).toEqual([3, 3]);
     const closed = await all(its, { withholdSums: true, withholdContext: true });
     expect(closed.map((part) => ('receipts' in part ? verify(part.receipts).code : -1))).toEqual([4, 4]);
+  });
+
+  test('come as files by the agreement’s own id, or not yet', async () => {
+    await using its = await world();
+    await registerAll(its, one);
+    const files = createReceiptFiles(its.connector.evidence.receipts, async (_participant, id) =>
+      id === 'urn:agreement:one' ? agreement.digest : undefined,
+    );
+    const open = { context: false, sums: false };
+    const { participant } = its.connector;
+    await expect(files.packed(participant, 'urn:agreement:one', open)).rejects.toMatchObject({ code: 'not-yet' });
+    await expect(files.packed(participant, 'urn:agreement:two', open)).rejects.toMatchObject({ code: 'not-found' });
+    await registerAll(its, one, two);
+    const texts = await files.packed(participant, 'urn:agreement:one', open);
+    expect(texts.map((text) => verifyReceipt(tools, trust(), text).code)).toEqual([0, 0]);
+    const single = await files.one(participant, requestOf(1), { context: true, sums: true });
+    expect(verifyReceipt(tools, trust(), single).code).toBe(4);
   });
 
   test('leave out what has no records, and hand out nothing that does not verify', async () => {
