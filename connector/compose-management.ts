@@ -1,7 +1,5 @@
 import { AppError } from '../contracts/errors.ts';
-import type { Did, ParticipantId } from '../contracts/ids.ts';
-import type { Json } from '../contracts/json.ts';
-import { receiptText } from '../contracts/ledger/receipt.ts';
+import type { ParticipantId } from '../contracts/ids.ts';
 import { formatTime } from '../contracts/time.ts';
 import { type CredentialType, credential } from '../contracts/vc/credential.ts';
 import { readJwt } from '../kernel/jwt.ts';
@@ -12,10 +10,11 @@ import type { Identity } from './compose-identity.ts';
 import type { Protocol } from './compose-protocol.ts';
 import type { Usage } from './compose-usage.ts';
 import type { Applications } from './data-plane/applications.ts';
+import { createReceiptFiles } from './evidence/receipt-files.ts';
 import type { HeldCredential as OwnCredential, CredentialRequest as OwnRequest } from './identity/ports.ts';
 import type { ProcessFeed } from './management/feed.ts';
 import { heldFacts } from './management/held-facts.pure.ts';
-import type { CredentialRequest, HeldCredential, Receipts, Status, Wallet, Withholding } from './management/ports.ts';
+import type { CredentialRequest, HeldCredential, Receipts, Status, Wallet } from './management/ports.ts';
 import { createManagementRoutes } from './management/routes.ts';
 import { createUsageLines } from './management/usage-lines.pure.ts';
 
@@ -52,7 +51,7 @@ const showRequest = ({ holderPid, issuer, type, status, reason, createdAt }: Own
   issuer,
   type,
   state: states[status],
-  reason: reason === '' ? null : reason,
+  reason,
   requestedAt: createdAt,
 });
 
@@ -81,30 +80,12 @@ const walletOf = ({ broker, did, log }: Base, { wallet, store, requests, joining
   facts: async (participant, application) => heldFacts(did, await wallet.facts(participant), application),
 });
 
-const options = ({ context, sums }: Withholding) => ({ withholdContext: context, withholdSums: sums });
-
-const receiptsOf = ({ evidence }: Usage, { negotiations }: Protocol): Receipts => {
-  const service = () => {
-    if (evidence === undefined)
-      throw new AppError('not-found', {
-        detail: 'without a broker there is no log, and no receipt: set STEKKER_BROKER_URL',
-      });
-    return evidence.receipts;
+const receiptsOf = ({ evidence }: Usage, { digestOf }: Protocol): Receipts => {
+  const none = async (): Promise<never> => {
+    const detail = 'without a broker there is no log, and no receipt: set STEKKER_BROKER_URL';
+    throw new AppError('not-found', { detail });
   };
-  return {
-    one: async (participant, request, withhold) =>
-      receiptText(await service().ofRequest(participant, request, options(withhold))),
-    packed: async (participant, agreementId, withhold) => {
-      const row = await negotiations.findByAgreement(participant, agreementId);
-      if (row?.data.agreement == null) throw new AppError('not-found');
-      const texts: string[] = [];
-      for await (const one of service().ofAgreement(participant, row.data.agreement.digest, options(withhold))) {
-        if ('missing' in one) throw one.missing;
-        texts.push(receiptText(one.receipts));
-      }
-      return texts;
-    },
-  };
+  return evidence === undefined ? { one: none, packed: none } : createReceiptFiles(evidence.receipts, digestOf);
 };
 
 const gatewayOrigin = ({ config }: Base, port: number): string => {
@@ -157,12 +138,7 @@ export const composeManagement = (base: Base, parts: ManagementParts) => {
     negotiations: protocol.negotiations,
     transfers: protocol.transfers,
     acquisitions: createSqlAcquisitionStore(db),
-    ends: {
-      end: async (by, agreementId, reason) => {
-        const { data, updatedAt } = await protocol.negotiations.end(by, agreementId, reason);
-        return { effectiveAt: data.end?.effectiveAt ?? updatedAt };
-      },
-    },
+    ends: protocol.negotiations,
     wallet: walletOf(base, identity),
     applications: parts.applications,
     gatewayUrl: () => gatewayOrigin(base, parts.gatewayPort),

@@ -1,7 +1,7 @@
 import { Hono } from 'hono';
 import { jwtProfile } from '../contracts/dcp/messages.ts';
 import { protocolPath, protocolVersion } from '../contracts/dsp/common.ts';
-import type { Did } from '../contracts/ids.ts';
+import type { Did, ParticipantId } from '../contracts/ids.ts';
 import { policyFaults } from '../policies/compile.ts';
 import { createAgreementSigner } from './adapters/crypto/agreement-signer.ts';
 import { readPolicyTemplates } from './adapters/files/policy-templates.ts';
@@ -28,10 +28,11 @@ import type { ProcessEventNotice } from './exchange/ports.ts';
 import { createAgreements } from './negotiation/agreements.ts';
 import { createPolicyDecisions } from './negotiation/decisions.ts';
 import { createAgreementRoutes } from './negotiation/extension-routes.ts';
-import type { AgreementWatch, NegotiationRow, NegotiationStore } from './negotiation/ports.ts';
+import type { AgreementWatch, NegotiationRow, OfferBook } from './negotiation/ports.ts';
+import type { NegotiationOptions } from './negotiation/process.ts';
 import { createNegotiationRoutes } from './negotiation/routes.ts';
 import { createNegotiations } from './negotiation/service.ts';
-import type { TransferDecisions, TransferStore } from './transfer/ports.ts';
+import type { TransferDecisions } from './transfer/ports.ts';
 import { createTransferRoutes } from './transfer/routes.ts';
 import { createTransfers } from './transfer/service.ts';
 
@@ -120,51 +121,18 @@ const startWhenAsked: TransferDecisions = {
     process.role === 'provider' && process.state === 'REQUESTED' ? { do: 'start' } : { do: 'wait' },
 };
 
-export const composeProtocol = (base: Base, parts: ProtocolParts) => {
-  const { did, participantOf, clock, newId, log, transport, client, db } = base;
-  const { identity, usage } = parts;
-  const { store: catalogStore, templates, catalog, catalogs } = composeCatalog(base);
-  const negotiationStore: NegotiationStore = createSqlProcessStore(db, 'negotiations');
-  const transferStore: TransferStore = createSqlProcessStore(db, 'transfers');
-  const sources: AgreementSources = {
-    negotiations: negotiationStore,
-    transfers: transferStore,
-    catalog: catalogStore,
-    catalogs,
-    did,
-  };
-  const fetched = consumedTransfers(sources);
-  const self = () => ({ did, base: base.base });
-  const shared = {
-    transport,
-    clock,
-    newId,
-    log,
-    wake: base.wake,
-    self,
-    checkAddress: client.check,
-    watch: (notice: ProcessEventNotice) => {
-      fetched.changed();
-      parts.watch(notice);
-    },
-  };
-  const agreements = createAgreements({
-    signer: createAgreementSigner({ keys: () => base.keys, resolver: base.resolver, random: base.random }),
-    extensions: base.peers,
-    transport,
-    clock,
-    newId,
-    self,
-  });
-  const offers = {
-    find: async (...asked: Parameters<typeof catalog.find>) => {
-      const offer = await catalog.find(...asked);
-      return offer && { ...offer, dataset: offer.asset };
-    },
-  };
-  const transfers = createTransfers({
+interface Processes {
+  readonly sources: AgreementSources;
+  readonly shared: Omit<
+    NegotiationOptions,
+    'store' | 'offers' | 'decisions' | 'agreements' | 'agreementWatch' | 'runningTransfers'
+  >;
+}
+
+const composeTransfers = (parts: ProtocolParts, { sources, shared }: Processes) =>
+  createTransfers({
     ...shared,
-    store: transferStore,
+    store: sources.transfers,
     agreements: transferAgreements(sources),
     dataPlane: {
       open: ({ participant, pid, peer, data }) =>
@@ -173,45 +141,87 @@ export const composeProtocol = (base: Base, parts: ProtocolParts) => {
     },
     decisions: startWhenAsked,
   });
+
+const composeNegotiations = (
+  base: Base,
+  { identity, usage }: ProtocolParts,
+  its: Processes & { readonly offers: OfferBook; readonly transfers: ReturnType<typeof composeTransfers> },
+) => {
+  const { keys, resolver, random, peers, clock } = base;
+  const { sources, shared, offers } = its;
+  const signer = createAgreementSigner({ keys: () => keys, resolver, random });
+  const agreements = createAgreements({ ...shared, signer, extensions: peers });
   const negotiations = createNegotiations({
     ...shared,
-    store: negotiationStore,
+    store: sources.negotiations,
     agreements,
     offers,
     decisions: createPolicyDecisions({ offers, facts: identity.peerFacts, clock }),
     agreementWatch: watchAgreements(sources, usage),
-    runningTransfers: { end: transfers.endUnder },
+    runningTransfers: { end: its.transfers.endUnder },
   });
+  return { agreements, negotiations };
+};
+
+/** The two protocols over one set of rows, ways out and watchers. */
+const composeProcesses = (base: Base, parts: ProtocolParts, catalog: ReturnType<typeof composeCatalog>) => {
+  const { did, clock, newId, log, transport, client, db } = base;
+  const sources: AgreementSources = {
+    negotiations: createSqlProcessStore(db, 'negotiations'),
+    transfers: createSqlProcessStore(db, 'transfers'),
+    catalog: catalog.store,
+    catalogs: catalog.catalogs,
+    did,
+  };
+  const fetched = consumedTransfers(sources);
+  const watch = (notice: ProcessEventNotice): void => {
+    fetched.changed();
+    parts.watch(notice);
+  };
+  const self = () => ({ did, base: base.base });
+  const shared = { transport, clock, newId, log, wake: base.wake, self, checkAddress: client.check, watch };
+  const offers: OfferBook = {
+    find: async (...asked) => {
+      const offer = await catalog.catalog.find(...asked);
+      return offer && { ...offer, dataset: offer.asset };
+    },
+  };
+  const transfers = composeTransfers(parts, { sources, shared });
+  return { ...composeNegotiations(base, parts, { sources, shared, offers, transfers }), transfers, sources, fetched };
+};
+
+export const composeProtocol = (base: Base, parts: ProtocolParts) => {
+  const { participantOf, log } = base;
+  const { identity, usage } = parts;
+  const its = composeCatalog(base);
+  const { agreements, negotiations, transfers, sources, fetched } = composeProcesses(base, parts, its);
   const routes = { participantOf, authenticate: identity.authenticate, log };
   const signed = { participantOf, log, authenticate: identity.authenticateParty };
+  const registered = usage.evidence?.registered ?? { find: async () => undefined };
+  const ending = negotiations;
   const app = wellKnown();
-  app.route(protocolPath, createCatalogRoutes(catalog, { ...routes, base: () => base.base }));
+  app.route(protocolPath, createCatalogRoutes(its.catalog, { ...routes, base: () => base.base }));
   app.route(protocolPath, createNegotiationRoutes(negotiations, routes));
   app.route(protocolPath, createTransferRoutes(transfers, routes));
-  app.route(
-    '/ext/1',
-    createAgreementRoutes({
-      ...signed,
-      its: negotiations.exchange,
-      agreements,
-      ending: negotiations,
-      registered: usage.evidence?.registered ?? { find: async () => undefined },
-    }),
-  );
-  app.route('/ext/1', createPriceRoutes(catalog, { participantOf }));
+  const { exchange } = negotiations;
+  app.route('/ext/1', createAgreementRoutes({ ...signed, its: exchange, agreements, ending, registered }));
+  app.route('/ext/1', createPriceRoutes(its.catalog, { participantOf }));
   app.route('/ext/1', usage.metering.routes(signed));
-  const datasetOf = async (...[participant, agreementId]: Parameters<typeof negotiations.findByAgreement>) =>
-    (await negotiations.findByAgreement(participant, agreementId))?.data.dataset;
+  const agreed = (participant: ParticipantId, id: string) => negotiations.findByAgreement(participant, id);
   return {
     app,
-    catalog,
-    catalogs,
-    templates: [...templates.values()],
+    catalog: its.catalog,
+    catalogs: its.catalogs,
+    templates: [...its.templates.values()],
     negotiations,
     transfers,
-    datasetOf,
     terms: accessTerms(sources),
     fetched,
+    datasetOf: async (participant: ParticipantId, id: string) => (await agreed(participant, id))?.data.dataset,
+    digestOf: async (participant: ParticipantId, id: string) => {
+      const row = await agreed(participant, id);
+      return row && digestOf(row);
+    },
     handlers: { ...negotiations.handlers, ...transfers.handlers },
   };
 };

@@ -1,0 +1,120 @@
+import { Hono } from 'hono';
+import { AppError } from '../contracts/errors.ts';
+import { type Clock, systemClock } from '../kernel/clock.ts';
+import { nodeFiles } from '../kernel/files.ts';
+import { problemResponse } from '../kernel/http/problem.ts';
+import { serveRoutes } from '../kernel/http/server.ts';
+import { type Own, openDataFolder, type RunningService, startRepeating, startService } from '../kernel/lifecycle.ts';
+import type { Logger } from '../kernel/log.ts';
+import { type Random, systemRandom } from '../kernel/random.ts';
+import { startOutbox } from '../kernel/sql/outbox.ts';
+import { forgetOld } from './adapters/sql/process-store.ts';
+import { type Base, openBase } from './base.ts';
+import { composeDataPlane, startData, tlsOf } from './compose-data.ts';
+import { composeIdentity } from './compose-identity.ts';
+import { composeManagement } from './compose-management.ts';
+import { composeProtocol } from './compose-protocol.ts';
+import { composeUsage } from './compose-usage.ts';
+import type { ConnectorConfig } from './config.ts';
+import type { Grants } from './data-plane/grants.ts';
+import { createProcessFeed } from './management/feed.ts';
+
+/** Starts a connector: what a data holder or an application runtime deploys. */
+
+export interface ConnectorOptions {
+  readonly log: Logger;
+  /** Stops the service when it aborts. */
+  readonly signal: AbortSignal;
+  readonly clock?: Clock;
+  readonly random?: Random;
+}
+
+export interface RunningConnector extends RunningService {
+  readonly did: string;
+  readonly publicPort: number;
+  readonly dataPort: number;
+  readonly gatewayPort: number;
+  readonly managementPort: number;
+}
+
+const tidyMs = 3_600_000;
+
+/** What peers and the broker reach: documents, the protocol, credentials, extensions. */
+const publicApp = (routes: readonly Hono[], isReady: () => boolean): Hono => {
+  const app = new Hono();
+  app.onError((error) => problemResponse(error));
+  app.notFound(() => problemResponse(new AppError('not-found')));
+  app.get('/health', (context) => {
+    const ready = isReady();
+    const headers = { 'cache-control': 'no-store' };
+    return context.json({ status: ready ? 'ready' : 'not recording' }, ready ? 200 : 503, headers);
+  });
+  for (const part of routes) app.route('/', part);
+  return app;
+};
+
+/** Slices in the order in which each finds what it needs; the agreements and the data plane ask each other, later. */
+const compose = async (base: Base) => {
+  const feed = createProcessFeed(base.newUuid());
+  const identity = await composeIdentity(base);
+  const { ownKeys } = identity;
+  const usage = await composeUsage(base, {
+    ownKeys,
+    notify: (alarm) => base.log.error({ alarm: alarm.code, detail: alarm.detail }, 'an alarm for the operator'),
+  });
+  let grants: Grants | undefined;
+  const protocol = composeProtocol(base, {
+    identity,
+    usage,
+    grants: () => {
+      if (grants === undefined) throw new AppError('invariant-broken', { detail: 'the data plane is not there yet' });
+      return grants;
+    },
+    watch: feed.publish,
+  });
+  const { plane, app: tokenApp } = await composeDataPlane(base, { identity, protocol });
+  grants = plane.grants;
+  return { feed, identity, usage, protocol, plane, tokenApp };
+};
+
+const build = async (config: ConnectorConfig, options: Required<ConnectorOptions>, own: Own) => {
+  const { log, clock, random, signal } = options;
+  own(await openDataFolder({ path: config.STEKKER_DATA, program: 'connector', files: nodeFiles }));
+  let wake = (): void => undefined;
+  const base = await openBase({ config, log, clock, random }, own, () => wake());
+  const { feed, identity, usage, protocol, plane, tokenApp } = await compose(base);
+  const { applications, ...dataPorts } = await startData(base, plane, { identity, usage, protocol });
+
+  const { meters } = usage.metering;
+  const isReady = () => meters.provider.isReady() && meters.consumer.isReady();
+  const publicServer = own(
+    await serveRoutes(publicApp([protocol.app, identity.routes, tokenApp], isReady), {
+      host: config.STEKKER_PUBLIC_HOST,
+      port: config.STEKKER_PUBLIC_PORT,
+      tls: tlsOf(config),
+    }),
+  );
+  const { gatewayPort } = dataPorts;
+  const management = composeManagement(base, { identity, usage, protocol, applications, feed, gatewayPort, signal });
+  const managementServer = own(
+    await serveRoutes(management, { host: config.STEKKER_MANAGEMENT_HOST, port: config.STEKKER_MANAGEMENT_PORT }),
+  );
+  const handlers = { ...protocol.handlers, ...identity.handlers, ...usage.evidence?.handlers };
+  const outbox = own(startOutbox({ db: base.db, clock, random, log, handlers }));
+  wake = outbox.wake;
+  own(startRepeating({ everyMs: tidyMs, work: () => forgetOld(base.db, clock.now()), clock, log }));
+  const ports = { publicPort: publicServer.port, managementPort: managementServer.port, ...dataPorts };
+  log.info({ did: base.did, ...ports }, 'ready');
+  return { did: base.did, ...ports };
+};
+
+/**
+ * Starts the service and answers when it is ready. It stops when it is disposed or the signal aborts: what is under way
+ * ends, and everything is released in reverse order.
+ *
+ * @throws AppError `data-in-use`, `data-newer`, `data-damaged`, `passphrase-wrong`, `port-in-use`, `config-invalid`, `disk-full`.
+ */
+export const startConnector = (config: ConnectorConfig, options: ConnectorOptions): Promise<RunningConnector> => {
+  const { log, signal, clock = systemClock, random = systemRandom } = options;
+  return startService({ log, signal }, (own) => build(config, { log, signal, clock, random }, own));
+};
