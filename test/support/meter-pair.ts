@@ -217,7 +217,12 @@ export const startMeterParty = async (network: MeterNetwork, its: PartyOptions):
 
 export const agreementFor = (
   role: MeterRole,
-  its: { readonly name?: string; readonly plan?: PricePlan | null; readonly assurance?: Assurance; readonly at?: number } = {},
+  its: {
+    readonly name?: string;
+    readonly plan?: PricePlan | null;
+    readonly assurance?: Assurance;
+    readonly at?: number;
+  } = {},
 ): MeteredAgreement => {
   const plan = its.plan === undefined ? rainPlan : its.plan;
   const name = its.name ?? 'rain';
@@ -282,7 +287,11 @@ export const closed = ({ metering, role }: MeterParty, entry: UsageClose): Promi
 export const access = async (
   pair: { readonly provider: MeterParty; readonly consumer: MeterParty },
   agreement: string,
-  sides: { readonly provider?: Partial<UsageClose>; readonly consumer?: Partial<UsageClose>; readonly body?: string } = {},
+  sides: {
+    readonly provider?: Partial<UsageClose>;
+    readonly consumer?: Partial<UsageClose>;
+    readonly body?: string;
+  } = {},
 ): Promise<UsageOpen> => {
   const entry = openEntry(agreement);
   for (const party of [pair.consumer, pair.provider]) {
