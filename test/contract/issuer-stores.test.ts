@@ -1,281 +1,216 @@
-import { describe, expect, test } from 'vitest';
+import { beforeEach, describe, expect, test } from 'vitest';
 import {
-  createSqlCredentialStore,
-  createSqlJoinStore,
-  type IdentityTables,
-  identityMigrations,
-} from '../../connector/adapters/sql/credential-store.ts';
-import { createSqlPeerFactsStore } from '../../connector/adapters/sql/peer-facts-store.ts';
+  issuanceTopic,
+  sqlCredentialStore,
+  sqlNoticeStore,
+  sqlRequestStore,
+  sqlStatusListStore,
+  standingTopic,
+} from '../../broker/adapters/sql/credential-store.ts';
+import { type CredentialTables, credentialMigrations } from '../../broker/adapters/sql/credential-tables.ts';
 import type {
-  CredentialOffer,
-  CredentialRequest,
   CredentialStore,
-  HeldCredential,
-  JoinRecord,
-  JoinStore,
-  OfferStore,
-  PeerFactsStore,
-} from '../../connector/identity/ports.ts';
-import { offerTopic, requestTopic } from '../../connector/identity/rules.ts';
-import type { Did, ParticipantId } from '../../contracts/ids.ts';
-import type { CredentialFacts } from '../../contracts/vc/credential.ts';
-import { type Clock, manualClock } from '../../kernel/clock.ts';
+  IssuedCredential,
+  Notice,
+  NoticeStore,
+  RequestStore,
+  StatusListStore,
+} from '../../broker/credentials/ports.ts';
+import type { Did } from '../../contracts/ids.ts';
 import { migrate } from '../../kernel/sql/migrate.ts';
 import { outboxMigrations } from '../../kernel/sql/outbox.ts';
 import { openSqlite } from '../../kernel/sql/sqlite.ts';
+import { start } from '../support/identities.ts';
+import { holder, issuedOf, issuer, requestOf } from '../support/issued.ts';
 
-const us = 'us' as ParticipantId;
-const other = 'other' as ParticipantId;
-const broker = 'did:web:broker.example' as Did;
-
-const requestOf = (holderPid: string, more: Partial<CredentialRequest> = {}): CredentialRequest => ({
-  participant: us,
-  holderPid,
-  issuer: broker,
-  type: 'MembershipCredential',
-  object: '',
-  status: 'OPEN',
-  statusUrl: null,
-  tokens: [],
-  reason: '',
-  createdAt: 100,
-  updatedAt: 100,
-  ...more,
-});
-const heldOf = (id: string, more: Partial<HeldCredential> = {}): HeldCredential => ({
-  participant: us,
-  id,
-  type: 'MembershipCredential',
-  issuer: broker,
-  matter: 'membership',
-  jwt: `jwt of ${id}`,
-  validFrom: 100,
-  validUntil: 1_000,
-  receivedAt: 100,
-  ...more,
-});
-const settlementOf = (holderPid: string, credentials: readonly HeldCredential[]) =>
-  ({ participant: us, holderPid, status: 'ISSUED', reason: '', credentials, at: 200 }) as const;
-
-interface Adapter {
+interface Stores {
+  readonly requests: RequestStore;
   readonly credentials: CredentialStore;
-  readonly joins: JoinStore;
-  readonly peers: PeerFactsStore;
+  readonly notices: NoticeStore;
+  readonly lists: StatusListStore;
+  /** Tasks that were asked for: `topic subject`. */
   readonly tasks: () => Promise<readonly string[]>;
 }
 
-const adapters: Readonly<Record<string, (clock: Clock) => Promise<Adapter>>> = {
-  sqlite: async (clock) => {
-    const { db } = openSqlite<IdentityTables>({ path: ':memory:' });
-    await migrate(db, 'outbox', outboxMigrations as never);
-    await migrate(db, 'identity', identityMigrations);
+const adapters: Readonly<Record<string, () => Promise<Stores>>> = {
+  sqlite: async () => {
+    const { db } = openSqlite<CredentialTables>({ path: ':memory:' });
+    await migrate(db, 'outbox', outboxMigrations);
+    await migrate(db, 'credentials', credentialMigrations);
     return {
-      credentials: createSqlCredentialStore(db),
-      joins: createSqlJoinStore(db),
-      peers: createSqlPeerFactsStore(db, clock),
+      requests: sqlRequestStore(db),
+      credentials: sqlCredentialStore(db),
+      notices: sqlNoticeStore(db),
+      lists: sqlStatusListStore(db),
       tasks: async () =>
-        (await db.selectFrom('outbox').selectAll().execute()).map((row) => `${row.topic} ${row.subject}`),
+        (await db.selectFrom('outbox').selectAll().orderBy('id').execute()).map((row) => `${row.topic} ${row.subject}`),
     };
   },
 };
 
-const cases = Object.entries(adapters).map(
-  ([name, create]) => [name, (clock = manualClock(500)) => create(clock)] as const,
-);
+const stranger = 'did:web:stranger.example' as Did;
+const noticeOf = ({ id, version }: IssuedCredential): Notice => ({
+  issuer,
+  subject: id,
+  version,
+  jws: { payload: `cGF5bG9hZA${version}`, signatures: [{ protected: '', signature: '' }] },
+});
 
-describe.each(cases)('CredentialStore on %s', (_name, create) => {
-  test('a request brings its task, once', async () => {
-    const { credentials, tasks } = await create();
-    await credentials.addRequest(requestOf('p1'));
-    await credentials.addRequest(requestOf('p1', { type: 'ApplicationAccreditationCredential' }));
-    expect(await credentials.read.request(us, 'p1')).toEqual(requestOf('p1'));
-    expect(await credentials.read.request(other, 'p1')).toBeUndefined();
-    expect(await tasks()).toEqual([`${requestTopic} p1`]);
+describe.each(Object.entries(adapters))('RequestStore on %s', (_name, create) => {
+  let stores: Stores;
+  beforeEach(async () => {
+    stores = await create();
+    await stores.lists.open(issuer, 'revocation', 9);
+    await stores.lists.open(issuer, 'suspension', 9);
   });
 
-  test('keeps each token that went along, and where the issuer tells how it stands', async () => {
-    const { credentials } = await create();
-    await credentials.addRequest(requestOf('p1'));
-    await credentials.noteAttempt(us, 'p1', 'a');
-    await credentials.noteAttempt(us, 'p1', 'b');
-    await credentials.noteAttempt(us, 'p1', 'a');
-    await credentials.noteAccepted(us, 'p1', 'https://broker.example/dcp/requests/1');
-    await credentials.noteAttempt(other, 'p1', 'c');
-    expect(await credentials.read.request(us, 'p1')).toEqual(
-      requestOf('p1', { tokens: ['a', 'b'], statusUrl: 'https://broker.example/dcp/requests/1' }),
+  test('gives back what was received, with its task, to its own issuer only', async () => {
+    const { requests, tasks } = stores;
+    expect(await requests.receive(requestOf('r1'), 9)).toBe('received');
+    expect(await requests.find(issuer, 'r1')).toEqual(requestOf('r1'));
+    expect(await requests.find(stranger, 'r1')).toBeUndefined();
+    expect(await tasks()).toEqual([`${issuanceTopic} r1`]);
+  });
+
+  test('takes so many open requests of one holder and no more', async () => {
+    const { requests, tasks } = stores;
+    for (const id of ['r1', 'r2']) expect(await requests.receive(requestOf(id), 2)).toBe('received');
+    expect(await requests.receive(requestOf('r3'), 2)).toBe('full');
+    expect(await requests.find(issuer, 'r3')).toBeUndefined();
+    expect(await requests.receive(requestOf('r4', { holder: stranger }), 2)).toBe('received');
+    await requests.settle(requestOf('r1'), 'ISSUED', start);
+    expect(await requests.receive(requestOf('r5'), 2)).toBe('received');
+    expect(await tasks()).toHaveLength(4);
+  });
+
+  test('a decision stands once, with what was made for it', async () => {
+    const { requests, credentials } = stores;
+    await requests.receive(requestOf('r1'), 9);
+    const first = issuedOf(1);
+    expect(await requests.decide(requestOf('r1'), [first.id], [{ credential: first, before: 0 }])).toBe('saved');
+    const second = issuedOf(2);
+    expect(await requests.decide(requestOf('r1'), [second.id], [{ credential: second, before: 1 }])).toBe('decided');
+    expect((await requests.find(issuer, 'r1'))?.decision).toEqual([first.id]);
+    expect(await credentials.find(issuer, first.id)).toEqual(first);
+    expect(await credentials.find(issuer, second.id)).toBeUndefined();
+  });
+
+  test('what was made for another state of things is not saved', async () => {
+    const { requests, credentials } = stores;
+    for (const id of ['r1', 'r2', 'r3']) await requests.receive(requestOf(id), 9);
+    await requests.decide(requestOf('r1'), [issuedOf(1).id], [{ credential: issuedOf(1), before: 0 }]);
+    const twin = issuedOf(2);
+    expect(await requests.decide(requestOf('r2'), [twin.id], [{ credential: twin, before: 0 }])).toBe('outdated');
+    const { places } = issuedOf(1);
+    const elsewhere = { revocation: { list: 1, index: 7 }, suspension: places.suspension };
+    const samePlace = issuedOf(3, { grant: 'other', places: elsewhere });
+    expect(await requests.decide(requestOf('r2'), [samePlace.id], [{ credential: samePlace, before: 0 }])).toBe(
+      'outdated',
+    );
+    expect((await requests.find(issuer, 'r2'))?.decision).toBeNull();
+    expect(await credentials.page(issuer, { after: '', limit: 9 })).toHaveLength(1);
+    expect(await requests.decide(requestOf('r2'), [twin.id], [{ credential: twin, before: 1 }])).toBe('saved');
+  });
+
+  test('settles once, forgets the token, and is removed when its time is over', async () => {
+    const { requests } = stores;
+    await requests.receive(requestOf('r1'), 9);
+    await requests.receive(requestOf('r2'), 9);
+    await requests.settle(requestOf('r1'), 'ISSUED', start + 5);
+    await requests.settle(requestOf('r1'), 'REJECTED', start + 6);
+    expect(await requests.find(issuer, 'r1')).toMatchObject({ state: 'ISSUED', settledAt: start + 5, token: null });
+    await requests.forget(issuer, start + 5);
+    expect(await requests.find(issuer, 'r1')).toBeDefined();
+    await requests.forget(issuer, start + 6);
+    expect(await requests.find(issuer, 'r1')).toBeUndefined();
+    expect(await requests.find(issuer, 'r2')).toBeDefined();
+  });
+});
+
+describe.each(Object.entries(adapters))('CredentialStore and NoticeStore on %s', (_name, create) => {
+  const all = [issuedOf(1), issuedOf(2), issuedOf(3, { holder: stranger })];
+  let stores: Stores;
+  beforeEach(async () => {
+    stores = await create();
+    await stores.lists.open(issuer, 'revocation', 9);
+    await stores.lists.open(issuer, 'suspension', 9);
+    await stores.requests.receive(requestOf('r1'), 9);
+    await stores.requests.decide(
+      requestOf('r1'),
+      [],
+      all.map((credential) => ({ credential, before: 0 })),
     );
   });
 
-  test('a delivery is stored whole, once; a repeat is harmless, another is refused', async () => {
-    const { credentials } = await create();
-    await credentials.addRequest(requestOf('p1'));
-    const both = [heldOf('c1'), heldOf('c2', { validFrom: 150 })];
-    expect(await credentials.settle(settlementOf('p1', both))).toBe('settled');
-    expect(await credentials.settle(settlementOf('p1', both.toReversed()))).toBe('repeated');
-    expect(await credentials.settle(settlementOf('p1', [heldOf('c3')]))).toBe('refused');
-    expect(await credentials.settle({ ...settlementOf('p1', []), status: 'REJECTED' })).toBe('refused');
-    expect(await credentials.settle(settlementOf('none', [heldOf('c4')]))).toBe('refused');
-    expect(await credentials.read.held(us, 500)).toEqual(both.toReversed());
-    expect(await credentials.read.held(other, 500)).toEqual([]);
-    expect(await credentials.read.request(us, 'p1')).toMatchObject({ status: 'ISSUED', updatedAt: 200 });
+  test('finds by id, by grant with the newest first, and by page', async () => {
+    const { credentials } = stores;
+    expect((await credentials.ofGrant(issuer, holder, 'membership')).map(({ jwt }) => jwt)).toEqual(['jwt 2', 'jwt 1']);
+    expect(await credentials.ofGrant(issuer, holder, 'other')).toEqual([]);
+    expect(await credentials.find(stranger, issuedOf(1).id)).toBeUndefined();
+    const jwts = async (page: Parameters<CredentialStore['page']>[1]) =>
+      (await credentials.page(issuer, page)).map(({ jwt }) => jwt);
+    expect(await jwts({ after: '', limit: 2 })).toEqual(['jwt 1', 'jwt 2']);
+    expect(await jwts({ after: issuedOf(2).id, limit: 2 })).toEqual(['jwt 3']);
+    expect(await jwts({ after: '', limit: 9, holder: stranger })).toEqual(['jwt 3']);
   });
 
-  test('of parallel deliveries one settles', async () => {
-    const { credentials } = await create();
-    await credentials.addRequest(requestOf('p1'));
-    const results = await Promise.all(
-      ['c1', 'c2', 'c3'].map((id) => credentials.settle(settlementOf('p1', [heldOf(id)]))),
-    );
-    expect(results.toSorted()).toEqual(['refused', 'refused', 'settled']);
-    expect(await credentials.read.held(us, 500)).toHaveLength(1);
-  });
-
-  test('a rejection keeps its reason, and is repeated without harm', async () => {
-    const { credentials } = await create();
-    await credentials.addRequest(requestOf('p1'));
-    const rejection = { ...settlementOf('p1', []), status: 'REJECTED', reason: 'no' } as const;
-    expect(await credentials.settle(rejection)).toBe('settled');
-    expect(await credentials.settle(rejection)).toBe('repeated');
-    expect(await credentials.read.request(us, 'p1')).toMatchObject({ status: 'REJECTED', reason: 'no' });
-  });
-
-  test('the same id issued again replaces what is held; ids of different issuers are different credentials', async () => {
-    const { credentials } = await create();
-    for (const pid of ['p1', 'p2', 'p3']) await credentials.addRequest(requestOf(pid));
-    await credentials.settle(settlementOf('p1', [heldOf('c1')]));
-    await credentials.settle(settlementOf('p2', [heldOf('c1', { validUntil: 2_000 })]));
-    await credentials.settle(settlementOf('p3', [heldOf('c1', { issuer: 'did:web:accreditor.example' as Did })]));
-    const held = await credentials.read.held(us, 500);
-    expect(held.map(({ issuer, validUntil }) => [issuer, validUntil]).toSorted()).toEqual([
-      ['did:web:accreditor.example', 1_000],
-      [broker, 2_000],
+  test('a change is one with its lists, its notice and its task, and counts against its version', async () => {
+    const { credentials, notices, lists, tasks } = stores;
+    const suspended = issuedOf(1, { standing: 'suspended', standingAt: start + 9, version: 2 });
+    expect(await credentials.change(suspended, noticeOf(suspended))).toBe('saved');
+    expect(await credentials.change(suspended, noticeOf(suspended))).toBe('conflict');
+    expect(await credentials.find(issuer, suspended.id)).toEqual(suspended);
+    expect(await lists.marked(issuer, 'suspension', 1)).toEqual([1]);
+    expect(await lists.marked(issuer, 'revocation', 1)).toEqual([]);
+    expect((await lists.find(issuer, 'suspension', 1))?.version).toBe(2);
+    const revoked = { ...suspended, standing: 'revoked' as const, standingAt: start + 10, version: 3 };
+    expect(await credentials.change(revoked, noticeOf(revoked))).toBe('saved');
+    expect(await lists.marked(issuer, 'suspension', 1)).toEqual([]);
+    expect(await lists.marked(issuer, 'revocation', 1)).toEqual([1]);
+    expect(await notices.waiting(issuer, suspended.id)).toEqual([noticeOf(suspended), noticeOf(revoked)]);
+    expect(await tasks()).toEqual([
+      `${issuanceTopic} r1`,
+      `${standingTopic} ${suspended.id}`,
+      `${standingTopic} ${suspended.id}`,
     ]);
   });
 
-  test('what has ended is not held any more', async () => {
-    const { credentials } = await create();
-    await credentials.addRequest(requestOf('p1'));
-    await credentials.settle(
-      settlementOf('p1', [heldOf('c1', { validUntil: 500 }), heldOf('c2', { validUntil: 501 })]),
-    );
-    expect((await credentials.read.held(us, 500)).map(({ id }) => id)).toEqual(['c2']);
-  });
-
-  test('finds open requests to an issuer, and lists the newest first', async () => {
-    const { credentials } = await create();
-    await credentials.addRequest(requestOf('p1', { createdAt: 10 }));
-    await credentials.addRequest(requestOf('p2', { createdAt: 20 }));
-    await credentials.addRequest(requestOf('p3', { createdAt: 30, issuer: 'did:web:other.example' as Did }));
-    await credentials.addRequest(requestOf('p4', { createdAt: 40, participant: other }));
-    expect((await credentials.read.open(us, broker, 0)).map(({ holderPid }) => holderPid)).toEqual(['p1', 'p2']);
-    expect((await credentials.read.open(us, broker, 11)).map(({ holderPid }) => holderPid)).toEqual(['p2']);
-    await credentials.settle(settlementOf('p2', [heldOf('c1')]));
-    expect(await credentials.read.open(us, broker, 11)).toEqual([]);
-    expect((await credentials.read.requests(us, 2)).map(({ holderPid }) => holderPid)).toEqual(['p3', 'p2']);
+  test('a notice that was published waits no more', async () => {
+    const { credentials, notices } = stores;
+    const revoked = issuedOf(1, { standing: 'revoked', version: 2 });
+    await credentials.change(revoked, noticeOf(revoked));
+    expect(await notices.waiting(issuer, issuedOf(2).id)).toEqual([]);
+    await notices.published(noticeOf(revoked));
+    expect(await notices.waiting(issuer, revoked.id)).toEqual([]);
   });
 });
 
-const offerOf = (id: string): CredentialOffer => ({
-  participant: us,
-  id,
-  issuer: broker,
-  objects: [
-    { id: 'urn:uuid:1', type: 'MembershipCredential' },
-    { id: 'urn:uuid:2', type: null },
-  ],
-  receivedAt: 100,
-});
-
-describe.each(cases)('OfferStore on %s', (_name, create) => {
-  const offers = async (): Promise<{ store: OfferStore; tasks: Adapter['tasks'] }> => {
-    const { credentials, tasks } = await create();
-    return { store: credentials.offers, tasks };
-  };
-
-  test('an offer brings its task, and is gone when it was carried out', async () => {
-    const { store, tasks } = await offers();
-    expect(await store.put(offerOf('o1'))).toBe('saved');
-    expect(await store.find(us, 'o1')).toEqual(offerOf('o1'));
-    expect(await store.find(other, 'o1')).toBeUndefined();
-    expect(await tasks()).toEqual([`${offerTopic} o1`]);
-    await store.remove(us, 'o1');
-    await store.remove(us, 'o1');
-    expect(await store.find(us, 'o1')).toBeUndefined();
+describe.each(Object.entries(adapters))('StatusListStore on %s', (_name, create) => {
+  test('opens a list, keeps it until so many places are taken, then opens the next', async () => {
+    const { requests, lists } = await create();
+    expect(await lists.find(issuer, 'revocation', 1)).toBeUndefined();
+    expect(await lists.open(issuer, 'revocation', 2)).toBe(1);
+    expect(await lists.open(issuer, 'suspension', 2)).toBe(1);
+    expect(await lists.open(stranger, 'revocation', 2)).toBe(1);
+    await requests.receive(requestOf('r1'), 9);
+    const made = [issuedOf(1), issuedOf(2)].map((credential) => ({ credential, before: 0 }));
+    await requests.decide(requestOf('r1'), [], made);
+    expect(await lists.open(issuer, 'revocation', 2)).toBe(2);
+    expect(await lists.open(issuer, 'revocation', 3)).toBe(2);
+    expect(await lists.find(issuer, 'revocation', 2)).toEqual({ purpose: 'revocation', list: 2, version: 1 });
   });
 
-  test('so many may wait, and no more', async () => {
-    const { store, tasks } = await offers();
-    for (let index = 0; index < 100; index += 1) expect(await store.put(offerOf(`o${index}`))).toBe('saved');
-    expect(await store.put(offerOf('one too many'))).toBe('full');
-    expect(await tasks()).toHaveLength(100);
-    expect(await store.put({ ...offerOf('x'), participant: other })).toBe('saved');
-    await store.remove(us, 'o1');
-    expect(await store.put(offerOf('now'))).toBe('saved');
-  });
-});
-
-const joinOf = (more: Partial<JoinRecord> = {}): JoinRecord => ({
-  participant: us,
-  broker,
-  document: '{"id":"did:web:us.example"}',
-  artifact: { payload: 'AA', signatures: [{ protected: 'AA', signature: 'AA' }] },
-  isReplaced: false,
-  registeredAt: null,
-  ...more,
-});
-
-describe.each(cases)('JoinStore on %s', (_name, create) => {
-  test('keeps one record for each participant and broker, the last one put', async () => {
-    const { joins } = await create();
-    expect(await joins.find(us, broker)).toBeUndefined();
-    await joins.put(joinOf());
-    await joins.put(joinOf({ document: '{}', isReplaced: true, registeredAt: 7 }));
-    expect(await joins.find(us, broker)).toEqual(joinOf({ document: '{}', isReplaced: true, registeredAt: 7 }));
-    expect(await joins.find(other, broker)).toBeUndefined();
-  });
-});
-
-const peer = 'did:web:peer.example' as Did;
-const factsOf = (credentials: readonly string[], validUntil = 1_000): CredentialFacts => ({
-  credentials,
-  validUntil,
-  memberships: [{ memberOf: broker, roles: ['participant'] }],
-  accreditations: [],
-});
-
-describe.each(cases)('PeerFactsStore on %s', (_name, create) => {
-  test('gives back what was remembered last, for its participant only', async () => {
-    const { peers } = await create();
-    await peers.remember(us, peer, factsOf(['c1']));
-    await peers.remember(us, peer, factsOf(['c2', 'c2', 'c3']));
-    await peers.remember(us, peer, factsOf(['c2', 'c2', 'c3']));
-    expect(await peers.of(us, peer)).toEqual(factsOf(['c2', 'c2', 'c3']));
-    expect(await peers.of(other, peer)).toBeUndefined();
-    expect(await peers.of(us, broker)).toBeUndefined();
-  });
-
-  test('expired facts are not returned', async () => {
-    const clock = manualClock(500);
-    const { peers } = await create(clock);
-    await peers.remember(us, peer, factsOf(['c1'], 600));
-    clock.advance(99);
-    expect(await peers.of(us, peer)).toBeDefined();
-    clock.advance(1);
-    expect(await peers.of(us, peer)).toBeUndefined();
-  });
-
-  test('a revoked credential takes all that rests on it, for every participant, and nothing else', async () => {
-    const { peers } = await create();
-    await peers.remember(us, peer, factsOf(['c1', 'c2']));
-    await peers.remember(other, peer, factsOf(['c2']));
-    await peers.remember(us, broker, factsOf(['c3']));
-    await peers.forgetCredential('c2');
-    await peers.forgetCredential('never seen');
-    expect(await peers.of(us, peer)).toBeUndefined();
-    expect(await peers.of(other, peer)).toBeUndefined();
-    expect(await peers.of(us, broker)).toBeDefined();
-    await peers.remember(us, peer, factsOf(['c4']));
-    await peers.forgetCredential('c1');
-    expect(await peers.of(us, peer)).toEqual(factsOf(['c4']));
+  test('knows which places are free, for each list and purpose', async () => {
+    const { requests, lists } = await create();
+    await lists.open(issuer, 'revocation', 9);
+    await requests.receive(requestOf('r1'), 9);
+    const places = { revocation: { list: 1, index: 5 }, suspension: { list: 1, index: 6 } };
+    await requests.decide(requestOf('r1'), [], [{ credential: issuedOf(1, { places }), before: 0 }]);
+    const isFree = (purpose: 'revocation' | 'suspension', list: number, index: number) =>
+      lists.isFree(issuer, { purpose, list, index });
+    expect(await isFree('revocation', 1, 5)).toBe(false);
+    expect(await isFree('revocation', 1, 6)).toBe(true);
+    expect(await isFree('revocation', 2, 5)).toBe(true);
+    expect(await isFree('suspension', 1, 6)).toBe(false);
   });
 });
