@@ -78,7 +78,9 @@ const look = async (its: WatchOptions, account: Account, watched: Watched): Prom
 };
 
 const isDue = (its: WatchOptions, account: Account, watched: Watched): boolean => {
-  if (watched.isRunning || its.clock.now() < watched.dueAt) return false;
+  const wait = watched.dueAt - its.clock.now();
+  // A longer wait than we ever set: our clock jumped back.
+  if (watched.isRunning || (wait > 0 && wait <= Math.max(its.pace.longestMs, requestAgainMs))) return false;
   if (account.info.assurance === 'plain-dsp') return isIntervalOver(its, account);
   if (!watched.isAsked) return true;
   return !account.chain.isFinal && isHalfFull(account.exposed, account.oldestAt, its.clock.now(), its.window);

@@ -118,7 +118,7 @@ const mayWait = ({ waitingSince, clock }: State, { info }: Account, seq: string)
   const known = waitingSince.get(info.agreement);
   const since = known?.seq === seq ? known.at : clock.now();
   waitingSince.set(info.agreement, { seq, at: since });
-  return clock.now() - since < longestOpenMs;
+  return Math.abs(clock.now() - since) < longestOpenMs;
 };
 
 /** An answer that was given before is given again, whatever came since. */

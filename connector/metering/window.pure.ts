@@ -56,10 +56,11 @@ export const reservation = (rates: Rates, part: number, bytes: number): Load => 
   return { requests, bytes, cost: requests * (rates.requests ?? 0) + bytes * (rates.bytes ?? 0) };
 };
 
-/** Whether `more` fits beside what is exposed already. */
+/** Whether `more` fits beside what is exposed already. What cannot be reserved (items) is bounded by what came before it. */
 export const fits = (exposed: Load, more: Load, limits: Load): boolean =>
   exposed.requests + more.requests <= limits.requests &&
   exposed.bytes + more.bytes <= limits.bytes &&
+  exposed.cost < limits.cost &&
   exposed.cost + more.cost <= limits.cost;
 
 /** Whether the oldest unacknowledged access is older than the window allows. */

@@ -153,9 +153,11 @@ export class StatementWriter implements AsyncDisposable {
   /** Starts what is due. The answer is when to look again. */
   #startDue(): number {
     const now = this.#its.clock.now();
+    const latest = now + Math.max(this.#its.pace.longestMs, this.#its.intervalMs);
     let next = now + pollMs;
     for (const job of this.#jobs.values()) {
       if (job.isRunning) continue;
+      if (job.dueAt > latest && job.dueAt < never) job.dueAt = now; // our clock jumped back
       if (job.dueAt <= now) this.#start(job);
       else next = Math.min(next, job.dueAt);
     }

@@ -10,7 +10,7 @@ import {
 import { type MeteringTables, meteringMigrations } from '../../connector/adapters/sql/metering-tables.ts';
 import { createSqlUsageStore } from '../../connector/adapters/sql/usage-store.ts';
 import type { PeerTransport } from '../../connector/exchange/ports.ts';
-import type { MeteredAgreement, MeterRole, StatementRegistrar } from '../../connector/metering/ports.ts';
+import type { KeptStatement, MeteredAgreement, MeterRole, StatementRegistrar } from '../../connector/metering/ports.ts';
 import { type Metering, type MeteringOptions, startMetering } from '../../connector/metering/service.ts';
 import { toBase64Url, utf8 } from '../../contracts/bytes.ts';
 import { AppError } from '../../contracts/errors.ts';
@@ -27,6 +27,7 @@ import { type Logger, silentLogger } from '../../kernel/log.ts';
 import { createIds, type Random, systemRandom } from '../../kernel/random.ts';
 import { migrate } from '../../kernel/sql/migrate.ts';
 import { openSqlite, type Sqlite } from '../../kernel/sql/sqlite.ts';
+import { eventually } from './dsp-pair.ts';
 import { ed25519FromByte, signEd25519, type TestKey } from './keys.ts';
 import { tornFiles } from './torn-files.ts';
 
@@ -340,3 +341,26 @@ export const startMeterPair = async (
     },
   };
 };
+
+export const statementOf = (party: MeterParty, agreement: string, seq: 'newest' | number) =>
+  party.options.statements.find({ participant: us, role: party.role, agreement }, seq);
+
+/** Waits until a party has a complete statement of this number, or a later one; the test fails when it never comes. */
+export const complete = async (party: MeterParty, agreement: string, seq: number): Promise<KeptStatement> => {
+  await eventually(
+    () => statementOf(party, agreement, 'newest'),
+    (found) => found?.state === 'complete' && Number(found.payload.seq) >= seq,
+  );
+  const found = await statementOf(party, agreement, seq);
+  if (found === undefined) throw new Error(`statement ${seq} was skipped`);
+  return found;
+};
+
+/** The agreement ends on both sides. */
+export const endBoth = async ({ provider, consumer, agreement }: MeterPair): Promise<void> => {
+  await consumer.metering.agreementEnded(us, agreement);
+  await provider.metering.agreementEnded(us, agreement);
+};
+
+export const disputesOf = (party: MeterParty, agreement: string) =>
+  party.options.disputes.list({ participant: us, role: party.role, agreement });
