@@ -81,8 +81,8 @@ const forgivenShare = 0.01;
  * body one byte short reads for nothing for ever.
  */
 export const concededBeyond = (conceded: Load, acknowledged: Load): Load => ({
-  requests: Math.max(0, conceded.requests - acknowledged.requests * forgivenShare),
-  bytes: Math.max(0, conceded.bytes - acknowledged.bytes * forgivenShare),
+  requests: Math.max(0, Math.ceil(conceded.requests - acknowledged.requests * forgivenShare)),
+  bytes: Math.max(0, Math.ceil(conceded.bytes - acknowledged.bytes * forgivenShare)),
   cost: Math.max(0, conceded.cost - acknowledged.cost * forgivenShare),
 });
 
