@@ -76,10 +76,12 @@ export class Journal implements AsyncDisposable {
   #written: Written[] = [];
   #state: 'ready' | 'failed' | 'stopped' = 'failed';
   #busy = false;
+  /** The last write failed: the segment is not written to again, not even its end. */
+  #isBroken = false;
   #idle: () => void = () => undefined;
   #segment: OpenSegment | undefined;
   #before: FinishedSegment | undefined;
-  #spare: Promise<FixedFile | undefined> | undefined;
+  #spare: { readonly number: number; readonly file: Promise<FixedFile | undefined> } | undefined;
   #recovering: Promise<void> = Promise.resolve();
   /** Nobody waits for it but the end: what is behind the length of a full segment is not read anyway. */
   #retiring: Promise<void> = Promise.resolve();
@@ -141,7 +143,9 @@ export class Journal implements AsyncDisposable {
       });
     await this.#retiring;
     await this.#dropSpare();
-    if (wasReady && this.#segment !== undefined) await this.#end(this.#segment);
+    if (this.#segment === undefined) return;
+    if (wasReady && !this.#isBroken) await this.#end(this.#segment);
+    else await this.#segment.file.close();
   }
 
   get #maxWaiting(): number {
@@ -194,7 +198,9 @@ export class Journal implements AsyncDisposable {
       (error: unknown) => this.#failed(group.written, error),
     );
     segment.hash.update(frame); // while the disk works; a segment that is given up is hashed again
-    if (offset > this.#segmentBytes / 2) this.#spare ??= this.#prepare(segment.number + 1);
+    if (offset <= this.#segmentBytes / 2 || this.#spare !== undefined) return;
+    const number = segment.number + 1;
+    this.#spare = { number, file: this.#prepare(number) };
   }
 
   /** Answers a group, in order. Lines that are added meanwhile gather for the next write. */
@@ -240,12 +246,13 @@ export class Journal implements AsyncDisposable {
   /** Opens the segment after `before`: nothing is in it but its head, which is on the disk. */
   async #begin(): Promise<OpenSegment> {
     const number = (this.#before?.number ?? 0) + 1;
-    const file = (await this.#spare) ?? (await this.#allocate(number));
+    const file = (await this.#spare?.file) ?? (await this.#allocate(number));
     this.#spare = undefined;
     const head = encodeFrame(headText(number, this.#before));
     await file.write(head, 0);
     const segment = { number, file, hash: createHash('sha256').update(head), length: head.length };
     this.#segment = segment;
+    this.#isBroken = false;
     if (this.#state === 'failed') this.#state = 'ready';
     return segment;
   }
@@ -265,11 +272,11 @@ export class Journal implements AsyncDisposable {
   }
 
   async #dropSpare(): Promise<void> {
-    const number = this.segment + 1;
-    const spare = await this.#spare;
-    if (spare === undefined) return;
-    await spare.close();
-    await this.#options.files.remove(segmentPath(this.#options.folder, number));
+    const spare = this.#spare;
+    const file = await spare?.file;
+    if (spare === undefined || file === undefined) return;
+    await file.close();
+    await this.#options.files.remove(segmentPath(this.#options.folder, spare.number));
   }
 
   #failed(written: readonly Written[], error: unknown): void {
@@ -277,8 +284,8 @@ export class Journal implements AsyncDisposable {
     this.#texts = [];
     this.#written = [];
     this.#busy = false;
+    this.#isBroken = true;
     if (this.#state === 'ready') this.#state = 'failed';
-    else if (this.#state === 'stopped') this.#segment = undefined; // it is not written to again, not even its end
     this.#options.log.error({ error, segment: this.segment }, 'the usage journal refuses: a write failed');
     for (const one of refused) one(undefined);
     this.#idle();
@@ -313,7 +320,7 @@ export class Journal implements AsyncDisposable {
     if (readFrames(whole, () => undefined) !== segment.length)
       throw new Error('acknowledged lines cannot be read back');
     this.#before = { number: segment.number, length: segment.length, hash: hashOf(whole) };
-    await this.#spare?.then((spare) => spare?.close());
+    await (await this.#spare?.file)?.close();
     this.#spare = undefined;
     this.#segment = undefined;
   }

@@ -4,10 +4,13 @@ import type { AppError } from '../../contracts/errors.ts';
 import type { UsageClose, UsageOpen } from '../../contracts/ledger/usage-entry.ts';
 import { type Clock, systemClock } from '../../kernel/clock.ts';
 import { createIds, seededRandom } from '../../kernel/random.ts';
+import { diskFull, failingFiles } from '../support/failing-files.ts';
+import { agreementFor, createMeterNetwork, startMeterParty } from '../support/meter-pair.ts';
+import { tornFiles } from '../support/torn-files.ts';
 import { createArrayMeter } from '../support/usage-meter.ts';
 
 /** What the suite needs of a meter. */
-export interface MeterHarness {
+interface MeterHarness {
   readonly meter: UsageMeter;
   readonly clock: Clock;
   /** agreementDigest of an agreement that the meter knows, with a window of at least 100 requests and at most 64 MiB. */
@@ -61,7 +64,7 @@ const closed = (meter: UsageMeter, entry: UsageClose): Promise<boolean> =>
   new Promise((resolve) => meter.close(entry, resolve));
 
 /** The promises of `UsageMeter`, for every implementation. */
-export const usageMeterContract = (name: string, make: () => Promise<MeterHarness>): void => {
+const usageMeterContract = (name: string, make: () => Promise<MeterHarness>): void => {
   describe(`UsageMeter: ${name}`, () => {
     test('opens an access once, counts it, and closes it', async () => {
       const its = await make();
@@ -158,4 +161,28 @@ usageMeterContract('over arrays', async () => {
     breakJournal: () => meter.fail(true),
     restart: async () => createArrayMeter({ ...options, entries: meter.entries }),
   };
+});
+
+describe.each(['provider', 'consumer'] as const)('as %s', (role) => {
+  usageMeterContract('journal and window', async () => {
+    const network = createMeterNetwork();
+    const files = failingFiles(tornFiles());
+    const window = { requests: 100, bytes: 64 * mebibyte, cost: 50, ageMs: 900_000 };
+    const party = await startMeterParty(network, { role, files, changes: { window } });
+    const info = agreementFor(role);
+    await party.metering.agreementInForce(info);
+    return {
+      meter: party.metering.meters[role],
+      clock: systemClock,
+      agreement: info.agreement,
+      breakJournal: () => {
+        files.fault = diskFull();
+      },
+      restart: async () => {
+        await party.metering[Symbol.asyncDispose]();
+        await party.restart();
+        return party.metering.meters[role];
+      },
+    };
+  });
 });

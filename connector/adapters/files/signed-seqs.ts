@@ -108,23 +108,21 @@ export const openSignedSeqs = async ({ files, crypto }: Tools, folder: string): 
   if (state.files > maxFiles || state.lines > 4 * state.newest.size + spareLines) state = await compact(state);
   const { newest } = state;
   let { last } = state;
-  let fileNumber = state.file;
-  let file: AppendFile | undefined;
+  let fileNumber = Math.max(1, state.file);
   let turn: Promise<unknown> = Promise.resolve();
 
   /** A file whose write failed is given up; the next line goes into a new one. */
   const appendLine = async (line: Line): Promise<void> => {
+    let file: AppendFile | undefined;
     try {
-      if (file === undefined) {
-        fileNumber += 1;
-        file = await files.open(`${folder}/${nameOf(fileNumber)}`);
-        await files.syncFolder(folder);
-      }
+      file = await files.open(`${folder}/${nameOf(fileNumber)}`);
+      await files.syncFolder(folder);
       await write(file, [line]);
     } catch (error) {
-      await file?.close().catch(() => undefined); // its last write failed; nothing is lost by closing it
-      file = undefined;
+      fileNumber += 1;
       throw error;
+    } finally {
+      await file?.close();
     }
   };
 

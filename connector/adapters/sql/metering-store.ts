@@ -48,6 +48,7 @@ const updateAccount = async (
   key: AccountKey,
   change: Partial<MeteringTables['usage_account']>,
 ): Promise<void> => {
+  if (Object.keys(change).length === 0) return;
   await db
     .updateTable('usage_account')
     .set(change)

@@ -1,0 +1,318 @@
+import { describe, expect, test } from 'vitest';
+import {
+  createSqlDisputeStore,
+  createSqlJournalMarkStore,
+  createSqlMeterAccountStore,
+  createSqlStatementDraftStore,
+  createSqlStatementStore,
+} from '../../connector/adapters/sql/metering-store.ts';
+import { type MeteringTables, meteringMigrations } from '../../connector/adapters/sql/metering-tables.ts';
+import { createSqlUsageStore } from '../../connector/adapters/sql/usage-store.ts';
+import type {
+  AccountKey,
+  DisputeStore,
+  HeldRecord,
+  JournalMarkStore,
+  KeptDraft,
+  KeptStatement,
+  MeterAccountStore,
+  StatedRow,
+  StatementDraftStore,
+  StatementStore,
+  UsageStore,
+} from '../../connector/metering/ports.ts';
+import type { ParticipantId } from '../../contracts/ids.ts';
+import type { StatementSums, UsageStatement } from '../../contracts/ledger/statement.ts';
+import { migrate } from '../../kernel/sql/migrate.ts';
+import { openSqlite } from '../../kernel/sql/sqlite.ts';
+import { agreementFor, digestOf, openEntry } from '../support/meter-pair.ts';
+
+interface Stores {
+  readonly accounts: MeterAccountStore;
+  readonly marks: JournalMarkStore;
+  readonly drafts: StatementDraftStore;
+  readonly statements: StatementStore;
+  readonly usage: UsageStore;
+  readonly disputes: DisputeStore;
+}
+
+const adapters: Readonly<Record<string, () => Promise<Stores>>> = {
+  sqlite: async () => {
+    const { db } = openSqlite<MeteringTables>({ path: ':memory:' });
+    await migrate(db, 'metering', meteringMigrations);
+    return {
+      accounts: createSqlMeterAccountStore(db),
+      marks: createSqlJournalMarkStore(db),
+      drafts: createSqlStatementDraftStore(db),
+      statements: createSqlStatementStore(db),
+      usage: createSqlUsageStore(db),
+      disputes: createSqlDisputeStore(db),
+    };
+  },
+};
+
+const info = agreementFor('provider', { at: 1_795_431_600_000 });
+const key: AccountKey = { participant: info.participant, role: 'provider', agreement: info.agreement };
+const others: readonly AccountKey[] = [
+  { ...key, role: 'consumer' },
+  { ...key, participant: 'other' as ParticipantId },
+  { ...key, agreement: digestOf('other') },
+];
+
+const rowOf = (n: number, changes: Partial<StatedRow> = {}): StatedRow => {
+  const { asset, transfer, application, method, purpose, run, target, request } = openEntry(key.agreement);
+  return {
+    n: String(n),
+    request,
+    part: '1',
+    at: '2026-11-26T10:00:00.000Z',
+    bytes: '3',
+    digest: digestOf('abc'),
+    outcome: 'ok',
+    status: '200',
+    units: { requests: '1', bytes: '3' },
+    ext: null,
+    leaf: digestOf(`leaf ${n}`),
+    facts: { asset, transfer, application, method, purpose, run, target },
+    place: 1_000 + n,
+    refusals: 0,
+    ...changes,
+  };
+};
+
+const payloadOf = (seq: number, final = false): UsageStatement => ({
+  v: 1,
+  type: 'usage-statement',
+  agreement: info.agreementId,
+  agreementDigest: info.agreement,
+  provider: info.provider,
+  consumer: info.consumer,
+  seq: String(seq),
+  from: '2026-11-26T10:00:00.000Z',
+  to: '2026-11-26T10:05:00.000Z',
+  first: '1',
+  last: '2',
+  root: digestOf('root'),
+  sums: digestOf('sums'),
+  price: info.price,
+  prev: seq === 1 ? null : digestOf('prev'),
+  final,
+  ext: '',
+  leafKey: digestOf('leaf key'),
+  salt: digestOf('salt'),
+});
+const sums: StatementSums = {
+  amount: { currency: 'EUR', scale: '4', value: '50' },
+  salt: digestOf('s'),
+  totals: { bytes: '6' },
+};
+const leafKey = { kty: 'EC', crv: 'P-256', x: digestOf('x'), y: digestOf('y'), d: digestOf('d') } as const;
+const draftOf = (seq: number, name = 'one', rows: readonly StatedRow[] = [rowOf(1)]): KeptDraft => ({
+  digest: digestOf(name),
+  payload: payloadOf(seq),
+  sums,
+  K: digestOf('K'),
+  leafKey,
+  rows,
+});
+const artifact = { payload: 'AAAA', signatures: [{ protected: 'AAAA', signature: 'AAAA' }] };
+const statementOf = (seq: number, changes: Partial<KeptStatement> = {}): KeptStatement => ({
+  digest: digestOf(`statement ${seq}`),
+  payload: payloadOf(seq),
+  sums,
+  K: digestOf('K'),
+  leafKey,
+  artifact,
+  state: 'complete',
+  rows: [rowOf(1), rowOf(2)],
+  ...changes,
+});
+const heldOf = (request: string, changes: Partial<HeldRecord> = {}): HeldRecord => ({
+  request,
+  part: 1,
+  claim: null,
+  holds: 1,
+  retryAt: 3,
+  isWrittenOff: false,
+  ...changes,
+});
+
+describe.each(Object.entries(adapters))('MeterAccountStore and JournalMarkStore on %s', (_name, create) => {
+  test('an account is put once, changed, and found by its key alone', async () => {
+    const { accounts } = await create();
+    await accounts.put(info);
+    await accounts.put({ ...info, price: 'changed' });
+    const nothing = { requests: 0, bytes: 0, cost: 0 };
+    expect(await accounts.find(key)).toEqual({ info, isEnded: false, conceded: nothing, settledBefore: 0 });
+    for (const other of others) expect(await accounts.find(other)).toBeUndefined();
+    const conceded = { requests: 1, bytes: 2, cost: 0.5 };
+    await accounts.change(key, { isEnded: true, conceded, settledBefore: 2 ** 40 });
+    await accounts.change(key, {});
+    expect(await accounts.find(key)).toEqual({ info, isEnded: true, conceded, settledBefore: 2 ** 40 });
+    expect(await accounts.list(key.participant)).toHaveLength(1);
+    expect(await accounts.list('other' as ParticipantId)).toEqual([]);
+  });
+
+  test('a plan that is none stays none', async () => {
+    const { accounts } = await create();
+    await accounts.put({ ...info, pricePlan: null });
+    expect((await accounts.find(key))?.info.pricePlan).toBeNull();
+  });
+
+  test('an account with its final statement is open only for what was given up', async () => {
+    const { accounts, statements } = await create();
+    await accounts.put(info);
+    expect(await accounts.listOpen()).toHaveLength(1);
+    await statements.save(key, statementOf(1, { payload: payloadOf(1, true) }));
+    expect(await accounts.listOpen()).toEqual([]);
+    expect((await accounts.find(key))?.isEnded).toBe(true);
+    await accounts.change(key, { conceded: { requests: 1, bytes: 0, cost: 0 } });
+    expect(await accounts.listOpen()).toHaveLength(1);
+  });
+
+  test('a mark for each journal', async () => {
+    const { marks } = await create();
+    expect(await marks.get('provider')).toBeUndefined();
+    await marks.set('provider', 3);
+    await marks.set('provider', 5);
+    await marks.set('consumer', 1);
+    expect([await marks.get('provider'), await marks.get('consumer')]).toEqual([5, 1]);
+  });
+});
+
+describe.each(Object.entries(adapters))('StatementDraftStore on %s', (_name, create) => {
+  test('drafts replace each other, or stand side by side; a repeat changes nothing', async () => {
+    const { drafts } = await create();
+    await drafts.save(key, draftOf(1), { replace: true });
+    await drafts.save(key, draftOf(1, 'two'), { replace: false });
+    await drafts.save(key, draftOf(1, 'two'), { replace: false });
+    expect((await drafts.list(key)).map(({ digest }) => digest).toSorted()).toEqual(
+      [digestOf('one'), digestOf('two')].toSorted(),
+    );
+    await drafts.save(key, draftOf(1, 'three'), { replace: true });
+    const rows = [rowOf(1)];
+    await drafts.save(key, draftOf(2, 'four', rows), { replace: true });
+    expect(await drafts.list(key)).toEqual([draftOf(2, 'four', rows)]);
+    for (const other of others) expect(await drafts.list(other)).toEqual([]);
+  });
+
+  test('what is held over is saved with the draft, and takes the place of what was held before', async () => {
+    const { drafts } = await create();
+    const claim = { bytes: '1', digest: digestOf('a'), outcome: 'partial', status: '200', units: {} } as const;
+    await drafts.save(key, draftOf(1), {
+      replace: true,
+      held: [heldOf('a'), heldOf('b', { claim, isWrittenOff: true })],
+    });
+    expect(await drafts.held(key)).toEqual([heldOf('a'), heldOf('b', { claim, isWrittenOff: true })]);
+    await drafts.save(key, draftOf(1, 'two'), { replace: true });
+    expect(await drafts.held(key)).toHaveLength(2);
+    await drafts.drop(key, [heldOf('c')]);
+    expect(await drafts.list(key)).toEqual([]);
+    expect(await drafts.held(key)).toEqual([heldOf('c')]);
+    for (const other of others) expect(await drafts.held(other)).toEqual([]);
+  });
+});
+
+describe.each(Object.entries(adapters))('StatementStore and UsageStore on %s', (_name, create) => {
+  test('one statement for each number: another is a conflict, and a complete one is not changed', async () => {
+    const { accounts, drafts, statements } = await create();
+    await accounts.put(info);
+    await drafts.save(key, draftOf(1), { replace: true });
+    const signed = statementOf(1, { state: 'signed' });
+    expect(await statements.save(key, signed)).toBe('saved');
+    expect(await drafts.list(key)).toEqual([]);
+    expect(await statements.find(key, 1)).toEqual(signed);
+    expect(await statements.save(key, statementOf(1, { digest: digestOf('x') }))).toBe('conflict');
+    const complete = statementOf(1, { artifact: { ...artifact, payload: 'BBBB' } });
+    expect(
+      await statements.save(key, complete, { conceded: { requests: 1, bytes: 1, cost: 1 }, held: [heldOf('a')] }),
+    ).toBe('saved');
+    expect((await accounts.find(key))?.conceded).toEqual({ requests: 1, bytes: 1, cost: 1 });
+    expect(await drafts.held(key)).toEqual([heldOf('a')]);
+    expect(await statements.save(key, signed)).toBe('saved');
+    expect((await statements.find(key, 'newest'))?.artifact?.payload).toBe('BBBB');
+    expect(await statements.save(key, statementOf(1, { digest: digestOf('x') }), { held: [] })).toBe('conflict');
+    expect(await drafts.held(key)).toEqual([heldOf('a')]);
+    for (const other of others) expect(await statements.find(other, 'newest')).toBeUndefined();
+  });
+
+  test('the newest is the one with the highest number', async () => {
+    const { statements } = await create();
+    for (const seq of [9, 10, 2]) await statements.save(key, statementOf(seq));
+    expect((await statements.find(key, 'newest'))?.payload.seq).toBe('10');
+    expect((await statements.find(key, 2))?.payload.seq).toBe('2');
+    expect(await statements.find(key, 3)).toBeUndefined();
+  });
+
+  test('rows move into the usage store, leaf keys go when they were handed over, and repeats change nothing', async () => {
+    const { statements, usage } = await create();
+    const rows = Array.from({ length: 250 }, (_, index) => rowOf(index + 1));
+    await statements.save(key, statementOf(1, { rows, state: 'signed' }));
+    await statements.index(key, 1);
+    expect(await usage.ofStatement(key, 1)).toEqual([]);
+    expect(await statements.unfinished()).toEqual([]);
+    await statements.save(key, statementOf(1, { rows }));
+    expect(await statements.unfinished()).toEqual([{ ...key, seq: 1 }]);
+    for (let repeat = 0; repeat < 2; repeat += 1) await statements.index(key, 1);
+    expect(await usage.ofStatement(key, 1)).toEqual(rows.map((row) => ({ ...row, seq: 1 })));
+    expect((await statements.find(key, 1))?.rows).toBeNull();
+    await statements.handedOver(key, 1);
+    expect((await statements.find(key, 1))?.leafKey).toBeNull();
+    expect(await statements.unfinished()).toEqual([]);
+    await statements.index(key, 7);
+  });
+
+  test('records are found by request, by page, and by their place in the journal', async () => {
+    const { statements, usage } = await create();
+    const ext = { statusAge: '12' };
+    const rows = [rowOf(1), rowOf(2, { part: '2', ext, outcome: 'partial' }), rowOf(3)];
+    await statements.save(key, statementOf(1, { rows }));
+    await statements.index(key, 1);
+    expect(await usage.ofRequest(key, rows[1]?.request ?? '')).toEqual([{ ...rows[1], seq: 1 }]);
+    expect((await usage.page(key, { after: 1, limit: 1 })).map(({ n }) => n)).toEqual(['2']);
+    expect(await usage.settledSince(key, 1_002)).toEqual([`${rows[1]?.request} 2`, `${rows[2]?.request} 1`]);
+    for (const other of others) {
+      expect(await usage.ofStatement(other, 1)).toEqual([]);
+      expect(await usage.page(other, { after: 0, limit: 9 })).toEqual([]);
+      expect(await usage.settledSince(other, 0)).toEqual([]);
+      expect(await usage.groups(other)).toEqual([]);
+    }
+  });
+
+  test('sums by application and purpose', async () => {
+    const { statements, usage } = await create();
+    const facts = { ...rowOf(1).facts, application: 'urn:other@1' };
+    const rows = [
+      rowOf(1),
+      rowOf(2, { bytes: '67108864', units: { requests: '1', bytes: '67108864', items: '7' } }),
+      rowOf(3, { part: '2', units: { bytes: '3' } }),
+      rowOf(4, { facts, status: '404', units: {} }),
+    ];
+    await statements.save(key, statementOf(1, { rows }));
+    await statements.index(key, 1);
+    expect(await usage.groups(key)).toMatchObject([
+      { application: 'urn:other@1', accesses: 1, bytes: 3, units: {} },
+      {
+        application: rows[0]?.facts.application,
+        accesses: 2,
+        bytes: 67_108_870,
+        units: { requests: '2', bytes: '67108870', items: '7' },
+      },
+    ]);
+  });
+});
+
+describe.each(Object.entries(adapters))('DisputeStore on %s', (_name, create) => {
+  test('keeps each refusal and each proof once', async () => {
+    const { disputes } = await create();
+    for (let repeat = 0; repeat < 2; repeat += 1) {
+      await disputes.saveRefusal(key, digestOf('draft'), artifact, 1 + repeat);
+      await disputes.saveEquivocation(key, 1, { type: 'equivocation-proof' }, 5 + repeat);
+    }
+    expect(await disputes.list(key)).toEqual([
+      { kind: 'refusal', at: 1, evidence: artifact },
+      { kind: 'equivocation', at: 5, evidence: { type: 'equivocation-proof' } },
+    ]);
+    for (const other of others) expect(await disputes.list(other)).toEqual([]);
+  });
+});
