@@ -41,7 +41,7 @@ export const composeAccreditor = async (base: Base): Promise<RoleParts> => {
   return {
     info: undefined,
     extensions: [],
-    isWorking: () => true,
+    health: () => ({ isWorking: true }),
     routes: [issuing.routes],
     operations: [...accreditationOperations(accreditations), ...issuing.operations, ...(join?.operations ?? [])],
     handlers: {
@@ -49,6 +49,7 @@ export const composeAccreditor = async (base: Base): Promise<RoleParts> => {
       [offerTopic]: accreditations.offerHandler,
       ...(join?.handlers ?? {}),
     },
+    begin: () => [],
     tidy: issuer.tidy,
   };
 };

@@ -12,14 +12,20 @@ export interface Extension {
   readonly path: string;
 }
 
+export interface Health {
+  /** False when the log has stopped and waits for its operator. */
+  readonly isWorking: boolean;
+  /** Whether the chain is late; no failure, everything else goes on. Undefined where nothing is anchored. */
+  readonly isAnchorLate?: boolean | undefined;
+}
+
 export interface PublicSurface {
   /** The DID document, exactly the text that stands in the key event. */
   readonly document: string;
   /** A broker says what it is; an accreditor has no log to speak of. */
   readonly info: BrokerInfo | undefined;
   readonly extensions: readonly Extension[];
-  /** False when the log has stopped and waits for its operator. */
-  readonly isWorking: () => boolean;
+  readonly health: () => Health;
   /** Mounted at the root, each with its own paths. */
   readonly routes: readonly Hono[];
 }
@@ -30,7 +36,7 @@ const documentPath = '/.well-known/did.json';
 const open = { 'access-control-allow-origin': '*', 'cache-control': 'public, max-age=60' };
 
 export const createPublicApp = (surface: PublicSurface): Hono => {
-  const { document, info, extensions, isWorking, routes } = surface;
+  const { document, info, extensions, health, routes } = surface;
   const app = new Hono();
   app.onError((error) => problemResponse(error));
   app.notFound(() => problemResponse(new AppError('not-found')));
@@ -38,8 +44,9 @@ export const createPublicApp = (surface: PublicSurface): Hono => {
   if (info !== undefined) app.get(brokerInfoPath, (context) => context.json(info, 200, open));
   app.get(extensionsPath, (context) => context.json({ extensions }, 200, open));
   app.get('/health', (context) => {
-    const isReady = isWorking();
-    return context.json({ status: isReady ? 'ready' : 'stopped' }, isReady ? 200 : 503, {
+    const { isWorking, isAnchorLate } = health();
+    const anchor = isAnchorLate === undefined ? {} : { anchor: isAnchorLate ? 'late' : 'in-time' };
+    return context.json({ status: isWorking ? 'ready' : 'stopped', ...anchor }, isWorking ? 200 : 503, {
       'cache-control': 'no-store',
     });
   });

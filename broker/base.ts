@@ -27,6 +27,7 @@ import { sqlUsedTokens, type UsedTokenTable, usedTokenMigrations } from '../kern
 import { aesArtifactSeal } from './adapters/crypto/artifact-seal.ts';
 import { createHolderDelivery } from './adapters/http/dcp-peers.ts';
 import { type AccreditationTables, accreditationMigrations } from './adapters/sql/accreditation-store.ts';
+import { type AnchorTables, anchorMigrations } from './adapters/sql/anchor-store.ts';
 import {
   sqlCredentialStore,
   sqlNoticeStore,
@@ -34,9 +35,11 @@ import {
   sqlStatusListStore,
 } from './adapters/sql/credential-store.ts';
 import { type CredentialTables, credentialMigrations } from './adapters/sql/credential-tables.ts';
+import { type EventTables, eventMigrations } from './adapters/sql/event-store.ts';
 import { type LogTables, logMigrations } from './adapters/sql/log-tables.ts';
+import { type OfferTables, offerMigrations } from './adapters/sql/offer-store.ts';
 import { type ParticipantTables, participantMigrations } from './adapters/sql/participant-store.ts';
-import { type Extension, extensionsPath } from './app.ts';
+import { type Extension, extensionsPath, type Health } from './app.ts';
 import type { BrokerConfig } from './config.ts';
 import type { DeliverToHolder, Grants } from './credentials/ports.ts';
 import { createIssuerRoutes } from './credentials/routes.ts';
@@ -45,7 +48,14 @@ import { credentialOperations } from './management/operations.ts';
 
 /** What both roles of this program are made of: one part of the composition root. */
 
-export type BrokerTables = LogTables & ParticipantTables & CredentialTables & AccreditationTables & UsedTokenTable;
+export type BrokerTables = LogTables &
+  ParticipantTables &
+  CredentialTables &
+  AccreditationTables &
+  EventTables &
+  OfferTables &
+  AnchorTables &
+  UsedTokenTable;
 
 export interface BaseOptions {
   readonly config: BrokerConfig;
@@ -76,10 +86,15 @@ export interface Base extends BaseOptions {
 export interface RoleParts {
   readonly info: BrokerInfo | undefined;
   readonly extensions: readonly Extension[];
-  readonly isWorking: () => boolean;
+  readonly health: () => Health;
   readonly routes: readonly Hono[];
   readonly operations: readonly Operation[];
   readonly handlers: Readonly<Record<string, TaskHandler>>;
+  /**
+   * Called once the servers answer: begins what needs that. Everything it gives back stops before the servers do: an open
+   * stream would hold them up. Disposing that twice is harmless.
+   */
+  readonly begin: () => readonly AsyncDisposable[];
   /** Done now and then: forgets what is of no use any more. */
   readonly tidy: () => Promise<void>;
 }
@@ -98,6 +113,9 @@ const openDatabase = async ({ config, own }: Pick<Base, 'config' | 'own'>): Prom
   await migrate(db, 'registry', participantMigrations);
   await migrate(db, 'credentials', credentialMigrations);
   await migrate(db, 'accreditation', accreditationMigrations);
+  await migrate(db, 'events', eventMigrations);
+  await migrate(db, 'offers', offerMigrations);
+  await migrate(db, 'anchoring', anchorMigrations);
   return db;
 };
 

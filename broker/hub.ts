@@ -13,22 +13,31 @@ import { nodeLogKeys } from './adapters/crypto/log-keys.ts';
 import { fileLogFiles } from './adapters/files/log-files.ts';
 import { fileSignedStore } from './adapters/files/signed-store.ts';
 import { createMembershipGrants, membershipGrant } from './adapters/grants/membership.ts';
-import { issuanceTopic } from './adapters/sql/credential-store.ts';
+import { issuanceTopic, standingTopic } from './adapters/sql/credential-store.ts';
 import { sqlArtifactStore, sqlJoinCodeStore, sqlLogOrigins, sqlLogStore } from './adapters/sql/log-store.ts';
 import { sqlParticipantStore } from './adapters/sql/participant-store.ts';
 import { type Base, composeIssuer, issuerParts, type RoleParts } from './base.ts';
 import type { BrokerConfig } from './config.ts';
 import type { Issuer } from './credentials/service.ts';
+import { composeAnchoring, type HubAnchoring } from './hub-anchoring.ts';
+import { composeEvents } from './hub-events.ts';
+import { composeStore, type HubStore } from './hub-store.ts';
 import { readPublicText } from './ledger/key-book.pure.ts';
-import type { LogKeys, SubjectRow } from './ledger/ports.ts';
+import type { LogFiles, LogKeys, SubjectRow } from './ledger/ports.ts';
 import { createLedgerRoutes, logPathOf } from './ledger/routes.ts';
 import { Ledger } from './ledger/service.ts';
-import { logOperations, registerOperations } from './management/operations.ts';
+import {
+  anchorOperations,
+  harvestOperations,
+  logOperations,
+  registerOperations,
+  statusOperations,
+} from './management/operations.ts';
 import type { RegisterControl } from './management/ports.ts';
 import { createRegistryRoutes } from './registry/routes.ts';
 import { createRegistry, type Registry } from './registry/service.ts';
 
-/** The role `broker`: log, register, memberships. The places of store, events and anchoring are marked by their comments. */
+/** The role `broker`: the log and its anchors, the register, memberships, what members are told, and what they offer. */
 
 /**
  * The log's name: the host, and the year in which it was founded. The rows keep it: a log outlives New Year's Eve, and its
@@ -61,23 +70,25 @@ interface LogParts {
   readonly origin: string;
   readonly keys: LogKeys;
   readonly policy: string;
+  readonly files: LogFiles;
+  readonly anchoring: HubAnchoring;
   readonly onEntry: (subject: SubjectRow) => void;
 }
 
-const startLedger = async (base: Base, { origin, keys, policy, onEntry }: LogParts): Promise<Ledger> => {
+const startLedger = async (base: Base, parts: LogParts): Promise<Ledger> => {
   const { config, db, keySet, resolver, clock, random, log, did, document } = base;
+  const { origin, keys, policy, files, anchoring, onEntry } = parts;
   const token = toHex(random.bytes(16));
   const ledger = await Ledger.start({
     origin,
     store: sqlLogStore(db),
     artifacts: sqlArtifactStore(db),
     joinCodes: sqlJoinCodeStore(db),
-    files: fileLogFiles(nodeFiles, join(config.STEKKER_DATA, 'log')),
+    files,
     signed: fileSignedStore({ files: nodeFiles, crypto: nodeCrypto, token }, intentFolder(config)),
     keys,
-    // Anchoring: the chain's head at start, and the queue of checkpoints. Without a chain nobody else has seen this log.
-    chain: { head: async () => ({ state: 'none' }) },
-    feed: () => undefined,
+    chain: anchoring.chain,
+    feed: anchoring.feed,
     seal: aesArtifactSeal(keySet.secret('artifacts'), random),
     fetchDidDocument: async (of) => (of === did ? document : (await resolver.refresh(of as Did))?.text),
     crypto: nodeCrypto,
@@ -90,6 +101,7 @@ const startLedger = async (base: Base, { origin, keys, policy, onEntry }: LogPar
     checkpointMs: config.STEKKER_CHECKPOINT_MS,
   });
   base.own({ [Symbol.asyncDispose]: () => ledger.close() });
+  await anchoring.begin(ledger.checkpoint);
   return ledger;
 };
 
@@ -114,7 +126,7 @@ const sameRoles = (a: readonly string[], b: readonly string[]): boolean =>
   a.toSorted().join('\n') === b.toSorted().join('\n');
 
 /** Memberships as the operator handles them: whoever leaves, or gets other roles, keeps no credential that says otherwise. */
-const registerControl = (registry: Registry, issuer: Issuer): RegisterControl => {
+const registerControl = (registry: Registry, issuer: Issuer, store: HubStore): RegisterControl => {
   const revokeMembership = (holder: Did, reason: string) =>
     issuer.revokeGrant({ holder, grant: membershipGrant, reason });
   return {
@@ -125,54 +137,70 @@ const registerControl = (registry: Registry, issuer: Issuer): RegisterControl =>
       if (known !== undefined && !sameRoles(known.roles, invitation.roles))
         await revokeMembership(invitation.did, 'replaced: the participant has other roles now');
       const notBefore = await issuer.lastChange({ holder: invitation.did, grant: membershipGrant });
-      return await registry.invite(invitation, notBefore);
+      const invited = await registry.invite(invitation, notBefore);
+      if (invited.participant.state === 'joined') store.soon(invitation.did);
+      return invited;
     },
     leave: async (did) => {
       const left = await registry.leave(did);
       await revokeMembership(did, 'the participant has left');
+      await store.forget(did);
       return left;
     },
   };
 };
 
-const infoOf = ({ config, did }: Base, { origin, keys, policy }: LogParts): BrokerInfo => {
-  const { STEKKER_ANCHOR_RPC: rpc, STEKKER_ANCHOR_CONTRACT: contract } = config;
-  return {
-    did,
-    name: config.STEKKER_NAME,
-    log: {
-      origin,
-      url: `${config.STEKKER_PUBLIC_URL}${logPathOf(origin)}`,
-      vkey: keys.vkey,
-      registryKey: toBase64(keys.registryKey),
-      policy,
-    },
-    chain:
-      rpc === undefined || contract === undefined
-        ? null
-        : { chainId: String(config.STEKKER_ANCHOR_CHAIN_ID), contract: contract.toLowerCase() },
-    accreditors: config.STEKKER_ACCREDITORS.map((text) => text as Did),
-  };
-};
+const infoOf = ({ config, did }: Base, { origin, keys, policy, anchoring: { settings } }: LogParts): BrokerInfo => ({
+  did,
+  name: config.STEKKER_NAME,
+  log: {
+    origin,
+    url: `${config.STEKKER_PUBLIC_URL}${logPathOf(origin)}`,
+    vkey: keys.vkey,
+    registryKey: toBase64(keys.registryKey),
+    policy,
+  },
+  chain: settings === undefined ? null : { chainId: settings.chainId, contract: settings.contract },
+  accreditors: config.STEKKER_ACCREDITORS.map((text) => text as Did),
+});
 
-/** Composes the hub: the log first, because everything else asks it who has joined. */
-export const composeHub = async (base: Base): Promise<RoleParts> => {
-  const { db, did, keySet, clock, log, authenticate } = base;
+/** What is told of each new entry; whoever listens is there once everything is composed. */
+interface EntryListeners {
+  onKeyEvent: (of: Did) => void;
+  onEntry: () => void;
+}
+
+/** The log with its anchors, and our own keys in it. */
+const composeLog = async (base: Base, listeners: EntryListeners) => {
+  const { config, keySet } = base;
   const origin = await findOrigin(base);
   const keys = nodeLogKeys(origin, { log: keySet.key('log'), registry: keySet.key('registry') });
-  let onKeyEvent: (of: Did) => void = () => undefined;
+  const policy = `log ${keys.vkey}\nquorum none\n`;
+  const files = fileLogFiles(nodeFiles, join(config.STEKKER_DATA, 'log'));
+  const anchoring = await composeAnchoring(base, { origin, policy, files });
   const parts: LogParts = {
     origin,
     keys,
-    policy: `log ${keys.vkey}\nquorum none\n`,
-    // Events: announcements of keys and of agreements that ended begin here.
+    policy,
+    files,
+    anchoring,
     onEntry: (subject) => {
       const of = keyEventDid(subject);
-      if (of !== undefined) onKeyEvent(of);
+      if (of !== undefined) listeners.onKeyEvent(of);
+      if (subject.kind === 'public' || subject.kind === 'agreement-event') listeners.onEntry();
     },
   };
   const ledger = await startLedger(base, parts);
   await introduceOwnKeys(base, ledger);
+  return { ledger, parts };
+};
+
+/** Composes the hub: the log first, because everything else asks it who has joined. */
+export const composeHub = async (base: Base): Promise<RoleParts> => {
+  const { db, did, clock, log, authenticate } = base;
+  const listeners: EntryListeners = { onKeyEvent: () => undefined, onEntry: () => undefined };
+  const { ledger, parts } = await composeLog(base, listeners);
+  const { origin, anchoring } = parts;
 
   const joinLog = {
     hasJoined: (of: Did) => ledger.hasJoined(of),
@@ -180,39 +208,52 @@ export const composeHub = async (base: Base): Promise<RoleParts> => {
   };
   const registry = createRegistry({ registry: did, store: sqlParticipantStore(db), log: joinLog, clock });
   await registry.catchUp();
-  // Store: a member that has just joined is harvested soon after.
-  onKeyEvent = (of) => {
-    registry.joined(of).catch((err: unknown) => log.error({ err, did: of }, 'that somebody joined was not noted'));
+  const store = composeStore(base, registry);
+  const noteJoined = async (of: Did): Promise<void> => {
+    await registry.joined(of);
+    store.soon(of);
+  };
+  listeners.onKeyEvent = (of) => {
+    noteJoined(of).catch((err: unknown) => log.error({ err, did: of }, 'that somebody joined was not noted'));
   };
 
   const issuer = composeIssuer(base, createMembershipGrants(did, { registry, clock }));
   const issuing = issuerParts(base, issuer);
+  const { events, announcer, routes } = await composeEvents(base, { origin, registry, issuer });
+  listeners.onEntry = announcer.wake;
   const authenticated = async (request: Request) => (await authenticate(request.headers)).did;
+  const logState = () => ({ origin, size: ledger.size, isWorking: ledger.isWorking });
   return {
     info: infoOf(base, parts),
     extensions: [{ id: 'statements', version: '1', path: '/ext/1/statements' }],
-    isWorking: () => ledger.isWorking,
+    health: () => ({ isWorking: ledger.isWorking, isAnchorLate: anchoring.isLate() }),
     routes: [
       issuing.routes,
       createRegistryRoutes(registry),
       createLedgerRoutes({ ledger, authenticate: authenticated, log }),
+      anchoring.routes,
+      routes,
+      store.routes,
     ],
     operations: [
-      ...registerOperations(registerControl(registry, issuer)),
+      ...statusOperations({
+        log: logState,
+        events: events.view,
+        harvest: store.last,
+        anchoring: anchoring.status,
+        isAnchorLate: anchoring.isLate,
+      }),
+      ...registerOperations(registerControl(registry, issuer, store)),
       ...issuing.operations,
       ...logOperations({
-        state: () => ({
-          origin,
-          size: ledger.size,
-          isWorking: ledger.isWorking,
-          checkpoint: ledger.checkpoint ?? null,
-        }),
+        state: () => ({ ...logState(), checkpoint: ledger.checkpoint ?? null }),
         audit: (options) => ledger.audit(options),
       }),
+      ...anchorOperations(anchoring.control),
+      ...harvestOperations(store.harvest),
     ],
-    // Events: the stream to connectors publishes notices, as the handler of the standing topic. Where nobody does, they wait
-    // in the outbox and none is lost.
-    handlers: { [issuanceTopic]: issuer.issuanceHandler },
+    handlers: { [issuanceTopic]: issuer.issuanceHandler, [standingTopic]: issuer.standingHandler(events) },
+    begin: () => [events, announcer, store.begin()],
     tidy: issuer.tidy,
   };
 };

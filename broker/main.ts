@@ -35,9 +35,9 @@ const tlsOf = ({ STEKKER_TLS_CERT: certFile, STEKKER_TLS_KEY: keyFile }: BrokerC
   certFile === undefined || keyFile === undefined ? undefined : { certFile, keyFile };
 
 const serve = async ({ config, own, document, log }: Base, parts: RoleParts) => {
-  const { info, extensions, isWorking, routes, operations } = parts;
+  const { info, extensions, health, routes, operations } = parts;
   const publicServer = own(
-    await serveRoutes(createPublicApp({ document, info, extensions, isWorking, routes }), {
+    await serveRoutes(createPublicApp({ document, info, extensions, health, routes }), {
       host: config.STEKKER_PUBLIC_HOST,
       port: config.STEKKER_PUBLIC_PORT,
       tls: tlsOf(config),
@@ -62,7 +62,8 @@ const build = async (config: BrokerConfig, options: Required<BrokerOptions>, own
   let wake = (): void => undefined;
   const base = await openBase({ config, log, clock, random }, own, () => wake());
   const parts = config.STEKKER_ROLE === 'broker' ? await composeHub(base) : await composeAccreditor(base);
-  const outbox = own(startOutbox({ db: base.db, clock, random, log, handlers: parts.handlers }));
+  // Alone: the data folder is locked. What a crash left under way must not wait, it may be a revocation.
+  const outbox = own(startOutbox({ db: base.db, clock, random, log, handlers: parts.handlers, isAlone: true }));
   wake = outbox.wake;
   const tidy = async () => {
     await forgetUsedTokens(base.db, clock.now());
@@ -70,6 +71,7 @@ const build = async (config: BrokerConfig, options: Required<BrokerOptions>, own
   };
   own(startRepeating({ everyMs: tidyMs, work: tidy, clock, log }));
   const ports = await serve(base, parts);
+  for (const part of parts.begin()) own(part);
   log.info({ did: base.did, role: config.STEKKER_ROLE, ...ports }, 'ready');
   return { did: base.did, ...ports };
 };

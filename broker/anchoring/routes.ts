@@ -2,14 +2,14 @@ import { Hono } from 'hono';
 import { AppError } from '../../contracts/errors.ts';
 import { problemResponse } from '../../kernel/http/problem.ts';
 import type { Logger } from '../../kernel/log.ts';
-import type { Anchoring } from './service.ts';
+import type { Finals } from './finals.ts';
 
 /** Final anchors over HTTP, for everybody: what to pin, and the proof for a receipt (ledger §11). */
 
 export interface AnchoringRoutesOptions {
   /** Where the log is served: `/log/2026`. */
   readonly base: string;
-  readonly anchoring: Pick<Anchoring, 'finals' | 'covering'>;
+  readonly anchoring: Finals;
   readonly log: Logger;
 }
 

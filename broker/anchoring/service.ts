@@ -1,10 +1,10 @@
-import type { AnchoredCheckpoint, FinalAnchor } from '../../contracts/anchor/served.ts';
-import { AppError, isAppError } from '../../contracts/errors.ts';
+import type { FinalAnchor } from '../../contracts/anchor/served.ts';
+import { isAppError } from '../../contracts/errors.ts';
 import { type Checkpoint, readNote } from '../../contracts/ledger/note.ts';
-import { formatTime } from '../../contracts/time.ts';
 import type { Clock } from '../../kernel/clock.ts';
 import type { Logger } from '../../kernel/log.ts';
 import { createEvmDriver, type EvmDriverOptions, submissionId } from './driver.ts';
+import { createFinals, type Finals } from './finals.ts';
 import type { AnchorDriver, AnchorRow, AnchorStore, AnchorTarget } from './ports.ts';
 import type { AnchorPace } from './rules.ts';
 
@@ -41,16 +41,11 @@ interface Fed {
   readonly at: number;
 }
 
-const finalOf = (row: AnchorRow): FinalAnchor => {
-  const { place, evidence, size, root, chainId, contract } = row;
-  if (place === null || evidence === null)
-    throw new AppError('invariant-broken', { detail: `the final anchor of size ${size} has no proof` });
-  const { blockNumber, blockHash, transaction } = place;
-  return { size, root, chainId, contract, blockNumber, blockHash, transaction, time: formatTime(evidence.blockTime) };
-};
-
 /** A class because it lives: one loop that wakes with each checkpoint. */
 export class Anchoring {
+  /** What is final, at this contract or at an earlier one. */
+  readonly finals: Finals['finals'];
+  readonly covering: Finals['covering'];
   readonly #target: AnchorTarget;
   readonly #store: AnchorStore;
   readonly #driver: AnchorDriver;
@@ -71,6 +66,7 @@ export class Anchoring {
   #isStopped = false;
   #stoppedBecause: string | null = null;
   #alarmedAt = Number.NEGATIVE_INFINITY;
+  #isLate = false;
 
   private constructor(options: AnchoringOptions, last: AnchorRow | undefined) {
     this.#target = options.target;
@@ -78,6 +74,9 @@ export class Anchoring {
     this.#clock = options.clock;
     this.#log = options.log;
     this.#options = options;
+    const { finals, covering } = createFinals(options.store, options.target.origin);
+    this.finals = finals;
+    this.covering = covering;
     this.#driver = createEvmDriver({ ...options, onWait: (reason) => this.#wait(reason) });
     this.#submittedSize = last?.size ?? 0;
     this.#submittedAt = last?.createdAt ?? Number.NEGATIVE_INFINITY;
@@ -105,22 +104,9 @@ export class Anchoring {
     this.#awake.resolve();
   };
 
-  /** Final anchors, the newest first; `before` is the size to go on below. */
-  async finals({
-    before,
-    limit,
-  }: {
-    readonly before?: number;
-    readonly limit: number;
-  }): Promise<readonly FinalAnchor[]> {
-    const query = { newestFirst: true, limit, ...(before === undefined ? {} : { below: before }) };
-    return (await this.#store.finals(this.#target.origin, query)).map(finalOf);
-  }
-
-  /** The oldest final anchor whose checkpoint covers an entry; undefined while there is none. */
-  async covering(index: number): Promise<AnchoredCheckpoint | undefined> {
-    const [row] = await this.#store.finals(this.#target.origin, { above: index, limit: 1 });
-    return row?.evidence == null ? undefined : { checkpoint: row.note, anchor: row.evidence.anchor };
+  /** Whether something waits for a final anchor for longer than it should, or anchoring stopped; as of the last look. */
+  get isLate(): boolean {
+    return this.#isLate || this.#isStopped;
   }
 
   async status(): Promise<AnchoringStatus> {
@@ -204,7 +190,8 @@ export class Anchoring {
     const since = this.#waitingSince(await this.#store.open(this.#target));
     const now = this.#clock.now();
     const { alarmMs } = this.#options;
-    if (since === null || now - since < alarmMs || now - this.#alarmedAt < alarmMs) return;
+    this.#isLate = since !== null && now - since >= alarmMs;
+    if (since === null || !this.#isLate || now - this.#alarmedAt < alarmMs) return;
     this.#alarmedAt = now;
     this.#log.error({ ...this.#target, ageMs: now - since, reason: this.#reason }, 'no final anchor for too long');
   }

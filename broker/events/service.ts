@@ -16,7 +16,7 @@ import type { DidResolver } from '../../kernel/did.ts';
 import type { ParticipantKeys } from '../../kernel/keys.ts';
 import type { Logger } from '../../kernel/log.ts';
 import { createFrames, type Frame } from './frames.ts';
-import type { EventStore, Issuers, Members, NewEvent, Position, StoredEvent } from './ports.ts';
+import type { EventStore, Issuers, LogPlace, Members, NewEvent, Position, StoredEvent } from './ports.ts';
 import { judgeNotice, msOf, nextBeat } from './rules.ts';
 import { createStreams, type Stream, type StreamLimits, type Streams } from './streams.ts';
 
@@ -36,6 +36,8 @@ export interface Announcement {
   readonly audience: readonly Did[] | null;
   /** Milliseconds; now when it is left out. */
   readonly effectiveAt?: number;
+  /** The entry of the log that it comes from: it is announced once, however long ago that was. */
+  readonly source?: LogPlace;
 }
 
 export interface EventsOptions {
@@ -71,6 +73,8 @@ export interface Events extends AsyncDisposable {
     caller: Did,
     lastEventId: number | undefined,
   ) => Promise<ReadableStream<Uint8Array<ArrayBuffer>>>;
+  /** For the operator: how many events there were, and how many streams are open. */
+  readonly view: () => Promise<{ readonly events: number; readonly listeners: number }>;
 }
 
 const defaultLimits: EventLimits = {
@@ -146,6 +150,7 @@ const eventOf = (notice: StandingNotice, jws: GeneralJws, at: number): NewEvent 
   evidence: jws,
   audience: null,
   notice: { issuer: notice.issuer as Did, at: msOf(notice.at) },
+  source: null,
 });
 
 /** Brings events from the rows to the streams, in order, whoever appended them. */
@@ -218,11 +223,14 @@ const createSubscribe = (
     readonly beat: () => number;
     readonly heartbeat: (stream: Stream, at: number) => void;
     readonly countOpen: (did: Did) => void;
+    readonly stopped: AbortSignal;
   },
 ): Events['subscribe'] => {
   const { members, log } = options;
   return async (caller, lastEventId) => {
     its.countOpen(caller);
+    // A stream that begins while this stops would hold up the server for nothing.
+    if (its.stopped.aborted) throw new AppError('busy', { detail: 'the broker stops', retryAfterSeconds: 1 });
     if (!(await members.isMember(caller))) throw new AppError('forbidden', { detail: 'only members may listen' });
     const stream = its.streams.open(caller);
     if (stream === undefined)
@@ -299,13 +307,16 @@ const announced = ({ keys, clock }: EventsOptions, announcement: Announcement): 
     evidence: null,
     audience,
     notice: type === 'agreement-ended' ? { issuer: keys.did, at } : null,
+    source: announcement.source ?? null,
   };
 };
 
 const enqueueAnnouncement = async (options: EventsOptions, announcement: Announcement): Promise<boolean> => {
-  const { store } = options;
+  const { store, keys } = options;
   const isLasting = announcement.type === 'agreement-ended';
-  if (isLasting && (await store.notices(announcement.subject)).length > 0) return false;
+  // Only our own word counts as said: nobody keeps an end from its parties by speaking of it first.
+  const isSaid = isLasting && (await store.notices(announcement.subject)).some(({ issuer }) => issuer === keys.did);
+  if (isSaid) return false;
   return (await store.append(announced(options, announcement), null)) === 'appended';
 };
 
@@ -359,7 +370,8 @@ export const startEvents = async (options: EventsOptions): Promise<Events> => {
       if (!isSigned) throw new AppError('forbidden', { detail: 'the notice is not signed by a key of its issuer' });
       return queue(() => enqueueNotice(options, notice, jws));
     },
-    subscribe: createSubscribe(options, { streams, frame, beat, heartbeat, countOpen }),
+    subscribe: createSubscribe(options, { streams, frame, beat, heartbeat, countOpen, stopped: stopped.signal }),
+    view: async () => ({ events: await store.read.head(), listeners: streams.all().length }),
     [Symbol.asyncDispose]: async () => {
       stopped.abort();
       await heart;

@@ -13,8 +13,11 @@ import type {
   LogControl,
   RegisterControl,
   ShownAccreditation,
+  ShownAnchoring,
   ShownCredential,
+  ShownHarvest,
   ShownParticipant,
+  StatusControl,
 } from './ports.ts';
 
 /** The operator's API of a broker and of an accreditor, group by group (paths below `/v1`). */
@@ -348,5 +351,78 @@ export const anchorOperations = (anchors: AnchorControl): readonly Operation[] =
       ),
     }),
     handle: async () => ({ items: (await anchors.list()).map((one) => ({ ...one })) }),
+  }),
+];
+
+const shownFaults = 100;
+
+const harvestStatus = z.object({
+  catalogs: z.number().int(),
+  datasets: z.number().int(),
+  at: timeOrNull.describe('When a catalog was read last.'),
+  faults: z.array(z.object({ provider: z.string(), at: time, fault: z.string() })),
+});
+
+const showHarvest = (all: readonly ShownHarvest[]): z.infer<typeof harvestStatus> => ({
+  catalogs: all.length,
+  datasets: all.reduce((sum, { datasets }) => sum + datasets, 0),
+  at: timeOf(all.length === 0 ? null : Math.max(...all.map(({ at }) => at))),
+  faults: all
+    .flatMap(({ provider, at, fault }) => (fault === null ? [] : [{ provider, at: formatTime(at), fault }]))
+    .slice(0, shownFaults),
+});
+
+const anchoringStatus = z.object({
+  newestFinal: z.object({ size: z.string(), transaction: z.string(), block: z.string(), time }).nullable(),
+  open: z.number().int().describe('Checkpoints on their way.'),
+  waitingSince: timeOrNull,
+  reason: z.string().nullable().describe('What it waits for, or why it stopped.'),
+  isStopped: z.boolean().describe('It goes on only after a restart.'),
+  isLate: z.boolean(),
+});
+
+const showAnchoring = (
+  { newestFinal, open, waitingSince, reason: why, isStopped }: ShownAnchoring,
+  isLate: boolean,
+): z.infer<typeof anchoringStatus> => ({
+  newestFinal:
+    newestFinal === null
+      ? null
+      : {
+          size: String(newestFinal.size),
+          transaction: newestFinal.transaction,
+          block: String(newestFinal.blockNumber),
+          time: newestFinal.time,
+        },
+  open: open.length,
+  waitingSince: timeOf(waitingSince),
+  reason: why,
+  isStopped,
+  isLate,
+});
+
+/** Everything at one look. */
+export const statusOperations = (status: StatusControl): readonly Operation[] => [
+  operation({
+    method: 'get',
+    path: '/v1/status',
+    summary: 'How the broker is: its log, its stream of events, the catalogs it reads, and its anchors.',
+    tag: 'status',
+    status: 200,
+    answer: z.object({
+      log: z.object({ origin: z.string(), size: z.number().int(), isWorking: z.boolean() }),
+      events: z.object({ events: z.number().int(), listeners: z.number().int() }),
+      harvest: harvestStatus,
+      anchoring: anchoringStatus.nullable().describe('Null where nothing is anchored.'),
+    }),
+    handle: async () => {
+      const anchoring = await status.anchoring();
+      return {
+        log: status.log(),
+        events: await status.events(),
+        harvest: showHarvest(status.harvest()),
+        anchoring: anchoring && showAnchoring(anchoring, status.isAnchorLate() === true),
+      };
+    },
   }),
 ];

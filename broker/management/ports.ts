@@ -110,3 +110,35 @@ export interface AnchorControl {
   /** Newest first. */
   readonly list: () => Promise<readonly ShownAnchor[]>;
 }
+
+/** What became of one catalog when it was read last; `fault` is null when it was read to its end. */
+export interface ShownHarvest {
+  readonly provider: Did;
+  readonly at: number;
+  readonly datasets: number;
+  readonly fault: string | null;
+}
+
+/** How anchoring goes on; times in milliseconds, but for the block's own. */
+export interface ShownAnchoring {
+  readonly newestFinal: {
+    readonly size: number;
+    readonly transaction: string;
+    readonly blockNumber: number;
+    readonly time: string;
+  } | null;
+  readonly open: readonly unknown[];
+  readonly waitingSince: number | null;
+  readonly reason: string | null;
+  readonly isStopped: boolean;
+}
+
+/** How the broker is, part by part. */
+export interface StatusControl {
+  readonly log: () => { readonly origin: string; readonly size: number; readonly isWorking: boolean };
+  readonly events: () => Promise<{ readonly events: number; readonly listeners: number }>;
+  readonly harvest: () => readonly ShownHarvest[];
+  /** Null where nothing is anchored. */
+  readonly anchoring: () => Promise<ShownAnchoring | null>;
+  readonly isAnchorLate: () => boolean | undefined;
+}

@@ -42,8 +42,11 @@ export interface Harvested {
 export interface Harvester extends AsyncDisposable {
   /** Reads one catalog, or all; answers when it is done. */
   readonly harvest: (provider?: Did) => Promise<readonly Harvested[]>;
-  /** Reads a catalog behind whatever happens, and tries again when it is not there yet: for those who just joined. */
-  readonly soon: (provider: Did) => void;
+  /**
+   * Reads a catalog behind whatever happens, and tries again when it is not there yet: for those who just joined. Without a
+   * provider: all of them, once.
+   */
+  readonly soon: (provider?: Did) => void;
   /** What became of each catalog last. */
   readonly last: () => readonly Harvested[];
 }
@@ -168,7 +171,8 @@ export const startHarvester = (options: HarvestOptions): Harvester => {
     if (only === undefined) await forgetOthers(options, all);
     return results;
   };
-  const trySoon = async (provider: Did): Promise<void> => {
+  const trySoon = async (provider: Did | undefined): Promise<void> => {
+    if (provider === undefined) return void (await harvest());
     for (let tries = 0; tries < soonTries && !stopped.signal.aborted; tries += 1) {
       const [result] = await harvest(provider);
       if (result?.fault === null) return;

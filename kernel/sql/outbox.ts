@@ -90,6 +90,8 @@ export interface OutboxOptions {
   readonly maxConcurrent?: number;
   /** The safety net behind the wake-ups. */
   readonly pollMs?: number;
+  /** No other process works on these rows: what was leased before this start is work that a crash left, due now. */
+  readonly isAlone?: boolean;
 }
 
 export interface OutboxWorker extends AsyncDisposable {
@@ -155,6 +157,15 @@ const runTask = async ({ db, clock, random, log, handlers }: OutboxOptions, task
     .execute();
 };
 
+const endLeases = async ({ db }: OutboxOptions, topics: readonly string[]): Promise<void> => {
+  await db
+    .updateTable('outbox')
+    .set({ leased_until: 0 })
+    .where('topic', 'in', topics)
+    .where('leased_until', '>', 0)
+    .execute();
+};
+
 const nextDue = async ({ db }: OutboxOptions, topics: readonly string[]): Promise<number> => {
   const row = await db
     .selectFrom('outbox')
@@ -196,6 +207,7 @@ export const startOutbox = (options: OutboxOptions): OutboxWorker => {
   };
 
   const loop = async (): Promise<void> => {
+    if (options.isAlone === true) await endLeases(options, topics);
     while (!stopped.signal.aborted) {
       awake = Promise.withResolvers<void>();
       const free = maxConcurrent - running.size;

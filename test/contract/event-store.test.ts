@@ -19,6 +19,7 @@ const revocation = (subject: string, at = 1, changes: Partial<NewEvent> = {}): N
   evidence,
   audience: null,
   notice: { issuer, at },
+  source: null,
   ...changes,
 });
 const ending = (subject: string, audience: readonly Did[], at = 1): NewEvent => ({

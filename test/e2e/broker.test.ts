@@ -330,6 +330,7 @@ describe("the operator's API of a broker", () => {
     const document = (await broker.operate('GET', '/openapi.json')).body;
     expect(document.openapi).toBe('3.1.0');
     expect(Object.keys(document.paths as object).toSorted()).toEqual([
+      '/v1/anchors',
       '/v1/credentials',
       '/v1/credentials/{id}',
       '/v1/credentials/{id}/reinstatement',
@@ -340,6 +341,8 @@ describe("the operator's API of a broker", () => {
       '/v1/log/audit',
       '/v1/participants',
       '/v1/participants/{did}',
+      '/v1/status',
+      '/v1/store/harvest',
     ]);
   });
 });

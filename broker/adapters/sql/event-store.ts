@@ -4,7 +4,15 @@ import type { Did } from '../../../contracts/ids.ts';
 import { jwsText } from '../../../contracts/ledger/jws.ts';
 import type { DatedChange } from '../../../contracts/standing.ts';
 import type { Migration } from '../../../kernel/sql/migrate.ts';
-import type { EventReader, EventStore, KnownNotice, NewEvent, Position, StoredEvent } from '../../events/ports.ts';
+import type {
+  EventReader,
+  EventStore,
+  KnownNotice,
+  LogPlace,
+  NewEvent,
+  Position,
+  StoredEvent,
+} from '../../events/ports.ts';
 
 /**
  * The queue of events in SQL. An event for all is one row, whatever the number of members: `broadcasts` counts the events for
@@ -39,6 +47,8 @@ export interface EventTables {
     is_broadcast: number;
   };
   event_notice_recipient: { recipient: string; issuer: string; subject: string };
+  /** How far each log was listened to. */
+  event_log: { log: string; size: number };
 }
 
 export const eventMigrations: readonly Migration<EventTables>[] = [
@@ -81,6 +91,16 @@ export const eventMigrations: readonly Migration<EventTables>[] = [
         .addColumn('ordinal', 'bigint', (column) => column.notNull())
         .execute();
       await createNoticeTables(db);
+    },
+  },
+  {
+    name: '2026-11-27-event-log',
+    up: async ({ schema }) => {
+      await schema
+        .createTable('event_log')
+        .addColumn('log', 'text', (column) => column.primaryKey())
+        .addColumn('size', 'bigint', (column) => column.notNull())
+        .execute();
     },
   },
 ];
@@ -167,6 +187,22 @@ const keepNotice = async (db: Db, event: NewEvent, evidence: string | null): Pro
       .execute();
 };
 
+const heardOf = async (db: Db, log: string): Promise<number> => {
+  const row = await db.selectFrom('event_log').select('size').where('log', '=', log).executeTakeFirst();
+  return Number(row?.size ?? 0);
+};
+
+const noteHeard = async (db: Db, log: string, size: number): Promise<void> => {
+  await db
+    .insertInto('event_log')
+    .values({ log, size })
+    .onConflict((conflict) => conflict.column('log').doUpdateSet({ size }).where('event_log.size', '<', size))
+    .execute();
+};
+
+const wasHeard = async (db: Db, source: LogPlace | null): Promise<boolean> =>
+  source !== null && source.index < (await heardOf(db, source.log));
+
 const hasChanged = async (db: Db, { notice, subject }: NewEvent, expected: number | null): Promise<boolean> => {
   if (notice === null) return false;
   const row = await db
@@ -180,7 +216,7 @@ const hasChanged = async (db: Db, { notice, subject }: NewEvent, expected: numbe
 
 const append = async (db: Db, event: NewEvent, expected: number | null): Promise<'appended' | 'known' | 'conflict'> => {
   const same = await db.selectFrom('event').select('seq').where('key', '=', event.key).executeTakeFirst();
-  if (same !== undefined) return 'known';
+  if (same !== undefined || (await wasHeard(db, event.source))) return 'known';
   if (await hasChanged(db, event, expected)) return 'conflict';
   const head = await readHead(db);
   const seq = head.seq + 1;
@@ -203,6 +239,7 @@ const append = async (db: Db, event: NewEvent, expected: number | null): Promise
     .execute();
   await address(db, seq, event.audience ?? []);
   await keepNotice(db, event, evidence);
+  if (event.source !== null) await noteHeard(db, event.source.log, event.source.index + 1);
   await db.updateTable('event_head').set({ seq, broadcasts }).where('id', '=', 'events').execute();
   return 'appended';
 };
@@ -268,6 +305,7 @@ const lastOf = async (db: Db, recipient: Did, count: number): Promise<readonly S
 
 const createReader = (db: Db): EventReader => ({
   head: async () => (await readHead(db)).seq,
+  heardOf: (log) => heardOf(db, log),
   since: (seq, limit) => db.transaction().execute((transaction) => since(transaction, seq, limit)),
   missed: (recipient, n, limit) =>
     db.transaction().execute(async (transaction) => {
@@ -308,6 +346,7 @@ export const createSqlEventStore = (db: Db): EventStore => ({
     const rows = await db.selectFrom('event_notice').selectAll().where('subject', '=', subject).execute();
     return rows.map((row): KnownNotice => ({ issuer: row.issuer as Did, type: row.type, at: Number(row.notice_at) }));
   },
+  heard: (log, size) => noteHeard(db, log, size),
   prune: (before) =>
     db.transaction().execute(async (transaction) => {
       await transaction

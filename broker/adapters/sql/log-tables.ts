@@ -87,6 +87,14 @@ export const logMigrations = [
       await createSubjectTables(db);
     },
   },
+  {
+    // In order of the log: whoever tells members what it says goes on where it was.
+    name: '2026-11-27-log-order',
+    up: async ({ schema }: Kysely<LogTables>): Promise<void> => {
+      await schema.createIndex('log_agreement_order').on('log_agreement').columns(['origin', 'idx']).execute();
+      await schema.createIndex('log_event_order').on('log_agreement_event').columns(['origin', 'idx']).execute();
+    },
+  },
 ] as const;
 
 const createSubjectTables = async ({ schema }: Kysely<LogTables>): Promise<void> => {

@@ -1,0 +1,136 @@
+import type { Hono } from 'hono';
+import type { FinalAnchor } from '../contracts/anchor/served.ts';
+import { AppError } from '../contracts/errors.ts';
+import { readPolicy } from '../contracts/ledger/note.ts';
+import { nodeCrypto } from '../kernel/crypto.ts';
+import { keccak256 } from '../kernel/keccak.ts';
+import { connectEvm, type EvmParts, evmChainHead, tileRootAt } from './adapters/evm/connect.ts';
+import { sqlAnchorStore } from './adapters/sql/anchor-store.ts';
+import { createFinals } from './anchoring/finals.ts';
+import type { AnchorStore } from './anchoring/ports.ts';
+import { createAnchoringRoutes } from './anchoring/routes.ts';
+import { Anchoring, type AnchoringStatus } from './anchoring/service.ts';
+import type { Base } from './base.ts';
+import { type AnchorSettings, anchorSettings } from './config.ts';
+import type { ChainHead, CheckpointFeed, LogFiles } from './ledger/ports.ts';
+import { logPathOf } from './ledger/routes.ts';
+import type { AnchorControl, ShownAnchor } from './management/ports.ts';
+
+/** Anchoring, as the hub has it: nothing of a chain is loaded or asked where none is configured. */
+
+interface HubAnchoringOptions {
+  readonly origin: string;
+  /** Whose signatures a checkpoint must have. */
+  readonly policy: string;
+  /** The served files of the log. */
+  readonly files: Pick<LogFiles, 'read'>;
+}
+
+export interface HubAnchoring {
+  readonly settings: AnchorSettings | undefined;
+  /** What the log asks before it signs anything. */
+  readonly chain: ChainHead;
+  /** Hears of checkpoints; before `begin` they go unheard. */
+  readonly feed: CheckpointFeed;
+  /** Begins to anchor, with the newest checkpoint: once the log's start-up checks have passed, and not before. */
+  readonly begin: (newest: string | undefined) => Promise<void>;
+  readonly routes: Hono;
+  readonly control: AnchorControl;
+  /** Null where nothing is anchored. */
+  readonly status: () => Promise<AnchoringStatus | null>;
+  /** Undefined where nothing is anchored. */
+  readonly isLate: () => boolean | undefined;
+}
+
+const weiPerGwei = 1_000_000_000n;
+const tip = weiPerGwei;
+/** A block of the slowest chain that is in use takes some ten seconds. */
+const longestPollMs = 5_000;
+const stuckMs = 180_000;
+/** What a final anchor may take beyond the interval: a chain that finalises in a quarter of an hour is four times in time. */
+const lateMs = 3_600_000;
+const shownAnchors = 100;
+
+const startAnchoring = (
+  { config, clock, log }: Base,
+  { origin, policy, files }: HubAnchoringOptions,
+  its: { readonly store: AnchorStore; readonly evm: EvmParts; readonly settings: AnchorSettings },
+): Promise<Anchoring> => {
+  const read = readPolicy(nodeCrypto, policy);
+  if (!read.ok) throw new AppError('invariant-broken', { detail: `our own policy: ${read.reason}` });
+  const intervalMs = config.STEKKER_ANCHOR_SECONDS * 1_000;
+  const feeCeiling = BigInt(config.STEKKER_ANCHOR_MAX_FEE_GWEI) * weiPerGwei;
+  const { chainId, contract } = its.settings;
+  return Anchoring.start({
+    ...its.evm,
+    target: { origin, chainId, contract },
+    store: its.store,
+    rootAt: tileRootAt(nodeCrypto, files.read),
+    policy: read.value,
+    crypto: nodeCrypto,
+    keccak256,
+    clock,
+    log,
+    feeCeiling,
+    tip,
+    stuckMs,
+    intervalMs,
+    pollMs: Math.min(intervalMs, longestPollMs),
+    alarmMs: intervalMs + lateMs,
+  });
+};
+
+const showOpen = ({ size, state, attempts, place }: AnchoringStatus['open'][number]): ShownAnchor => ({
+  size: String(size),
+  state,
+  transaction: place?.transaction ?? attempts.at(-1)?.hash ?? null,
+  block: place === null ? null : String(place.blockNumber),
+});
+
+const showFinal = ({ size, transaction, blockNumber }: FinalAnchor): ShownAnchor => ({
+  size: String(size),
+  state: 'final',
+  transaction,
+  block: String(blockNumber),
+});
+
+/**
+ * Composes anchoring; asks nothing of the chain yet. What was anchored before is served with or without a chain.
+ *
+ * @throws AppError `config-invalid`.
+ */
+export const composeAnchoring = async (base: Base, options: HubAnchoringOptions): Promise<HubAnchoring> => {
+  const { config, db, client, log, own } = base;
+  const { origin } = options;
+  const settings = anchorSettings(config);
+  const evm = settings && (await connectEvm(client, settings));
+  const store = sqlAnchorStore(db);
+  const finals = createFinals(store, origin);
+  let anchoring: Anchoring | undefined;
+  // Owned before the log is: closed after it, and so with its last checkpoint in the queue.
+  own({ [Symbol.asyncDispose]: async () => anchoring?.close() });
+  const status = async () => (anchoring === undefined ? null : await anchoring.status());
+  return {
+    settings,
+    chain:
+      evm === undefined || settings === undefined
+        ? { head: async () => ({ state: 'none' }) }
+        : evmChainHead({ chain: evm.chain, log }, settings),
+    feed: (note) => anchoring?.feed(note),
+    begin: async (newest) => {
+      if (evm === undefined || settings === undefined) return;
+      anchoring = await startAnchoring(base, options, { store, evm, settings });
+      if (newest !== undefined) anchoring.feed(newest);
+    },
+    routes: createAnchoringRoutes({ base: logPathOf(origin), anchoring: finals, log }),
+    control: {
+      list: async () => {
+        const open = (await status())?.open ?? [];
+        const done = await finals.finals({ limit: shownAnchors });
+        return [...open.toReversed().map(showOpen), ...done.map(showFinal)];
+      },
+    },
+    status,
+    isLate: () => anchoring?.isLate,
+  };
+};

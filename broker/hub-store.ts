@@ -1,0 +1,79 @@
+import type { Hono } from 'hono';
+import { AppError } from '../contracts/errors.ts';
+import type { Did } from '../contracts/ids.ts';
+import { createIds } from '../kernel/random.ts';
+import { createMemberCatalogs } from './adapters/http/member-catalogs.ts';
+import { createSqlOfferStore } from './adapters/sql/offer-store.ts';
+import type { Base } from './base.ts';
+import type { HarvestNow } from './management/ports.ts';
+import type { Registry } from './registry/service.ts';
+import { type Harvested, type Harvester, startHarvester } from './store/harvest.ts';
+import type { CatalogMembers, Provider } from './store/ports.ts';
+import { createStoreRoutes } from './store/routes.ts';
+
+/** The store of the hub: the catalogs of whoever is a member now. */
+
+export interface HubStore {
+  /** Begins to read catalogs, once our own DID document is served: members ask it who we are. */
+  readonly begin: () => Harvester;
+  /** Reads the catalog of a member soon. Returns at once. */
+  readonly soon: (member: Did) => void;
+  /** Removes the offers of somebody who left. */
+  readonly forget: (member: Did) => Promise<void>;
+  readonly harvest: HarvestNow;
+  /** What became of each catalog last. */
+  readonly last: () => readonly Harvested[];
+  readonly routes: Hono;
+}
+
+const pageSize = 200;
+
+const membersOf = (registry: Pick<Registry, 'page'>): CatalogMembers => ({
+  list: async () => {
+    const members: Provider[] = [];
+    for (let after = ''; ; ) {
+      const page = await registry.page({ after, limit: pageSize, state: 'joined' });
+      members.push(...page.map(({ did, name }) => ({ did, name })));
+      const last = page.at(-1);
+      if (last === undefined || page.length < pageSize) return members;
+      after = last.did;
+    }
+  },
+});
+
+export const composeStore = (base: Base, registry: Pick<Registry, 'page' | 'member'>): HubStore => {
+  const { config, db, client, resolver, tokens, clock, random, log } = base;
+  const store = createSqlOfferStore(db);
+  const newId = createIds(clock, random);
+  let harvester: Harvester | undefined;
+  return {
+    begin: () => {
+      harvester = startHarvester({
+        store,
+        members: membersOf(registry),
+        read: createMemberCatalogs({
+          client,
+          resolver,
+          tokens,
+          clock,
+          newId: () => `urn:uuid:${newId()}`,
+          allowLoopbackHttp: config.STEKKER_ALLOW_LOOPBACK_HTTP,
+        }),
+        newId,
+        clock,
+        log,
+        intervalMs: config.STEKKER_HARVEST_SECONDS * 1_000,
+      });
+      return harvester;
+    },
+    soon: (member) => harvester?.soon(member),
+    forget: store.forget,
+    harvest: async (member) => {
+      if (member !== undefined && (await registry.member(member)) === undefined)
+        throw new AppError('not-found', { detail: `${member} is no member` });
+      harvester?.soon(member);
+    },
+    last: () => harvester?.last() ?? [],
+    routes: createStoreRoutes({ read: store.read, log }),
+  };
+};
