@@ -9,6 +9,7 @@ import { sqlAnchorStore } from './adapters/sql/anchor-store.ts';
 import { createFinals } from './anchoring/finals.ts';
 import type { AnchorStore } from './anchoring/ports.ts';
 import { createAnchoringRoutes } from './anchoring/routes.ts';
+import { anchorPace, defaultLeastTip } from './anchoring/rules.ts';
 import { Anchoring, type AnchoringStatus } from './anchoring/service.ts';
 import type { Base } from './base.ts';
 import { type AnchorSettings, anchorSettings } from './config.ts';
@@ -43,12 +44,6 @@ export interface HubAnchoring {
 }
 
 const weiPerGwei = 1_000_000_000n;
-const tip = weiPerGwei;
-/** A block of the slowest chain that is in use takes some ten seconds. */
-const longestPollMs = 5_000;
-const stuckMs = 180_000;
-/** What a final anchor may take beyond the interval: a chain that finalises in a quarter of an hour is four times in time. */
-const lateMs = 3_600_000;
 const shownAnchors = 100;
 
 const startAnchoring = (
@@ -61,8 +56,12 @@ const startAnchoring = (
   const intervalMs = config.STEKKER_ANCHOR_SECONDS * 1_000;
   const feeCeiling = BigInt(config.STEKKER_ANCHOR_MAX_FEE_GWEI) * weiPerGwei;
   const { chainId, contract } = its.settings;
+  const { chain, second, account } = its.evm;
   return Anchoring.start({
-    ...its.evm,
+    ...anchorPace(intervalMs),
+    chain,
+    second,
+    account,
     target: { origin, chainId, contract },
     store: its.store,
     rootAt: tileRootAt(nodeCrypto, files.read),
@@ -72,11 +71,7 @@ const startAnchoring = (
     clock,
     log,
     feeCeiling,
-    tip,
-    stuckMs,
-    intervalMs,
-    pollMs: Math.min(intervalMs, longestPollMs),
-    alarmMs: intervalMs + lateMs,
+    leastTip: defaultLeastTip,
   });
 };
 
@@ -100,10 +95,10 @@ const showFinal = ({ size, transaction, blockNumber }: FinalAnchor): ShownAnchor
  * @throws AppError `config-invalid`.
  */
 export const composeAnchoring = async (base: Base, options: HubAnchoringOptions): Promise<HubAnchoring> => {
-  const { config, db, client, log, own } = base;
+  const { db, log, own } = base;
   const { origin } = options;
-  const settings = anchorSettings(config);
-  const evm = settings && (await connectEvm(client, settings));
+  const settings = anchorSettings(base.config);
+  const evm = settings && own(await connectEvm(settings));
   const store = sqlAnchorStore(db);
   const finals = createFinals(store, origin);
   let anchoring: Anchoring | undefined;
