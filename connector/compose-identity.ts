@@ -14,7 +14,7 @@ import { createCallerAuthentication, createPartyAuthentication } from './identit
 import { createJoining } from './identity/joining.ts';
 import type { JoinStore, PeerFactsStore } from './identity/ports.ts';
 import { createCredentialRequests } from './identity/requesting.ts';
-import { createIdentityRoutes } from './identity/routes.ts';
+import { createDocumentRoutes, createIdentityRoutes } from './identity/routes.ts';
 import { createWallet } from './identity/wallet.ts';
 import { type Status, startStatus, statusWithoutBroker } from './status/service.ts';
 
@@ -71,6 +71,10 @@ const ownKeyEvents = ({ did, participant, broker }: Base, joins: JoinStore): Own
     return join !== undefined && toBase64Url(nodeCrypto.sha256(utf8(jwsText(join.artifact)))) === hash;
   },
 });
+
+/** Our DID document alone. */
+export const documentRoutes = ({ participantOf, document }: Base) =>
+  createDocumentRoutes({ participantOf, document: () => document });
 
 export const composeIdentity = async (base: Base) => {
   const { db, did, keys, tokens, resolver, client, clock, used, log, newId, broker, authenticator, document } = base;

@@ -1,17 +1,16 @@
-import { Hono } from 'hono';
 import { AppError } from '../contracts/errors.ts';
 import { type Clock, systemClock } from '../kernel/clock.ts';
 import { nodeFiles } from '../kernel/files.ts';
-import { problemResponse } from '../kernel/http/problem.ts';
 import { serveRoutes } from '../kernel/http/server.ts';
 import { type Own, openDataFolder, type RunningService, startRepeating, startService } from '../kernel/lifecycle.ts';
 import type { Logger } from '../kernel/log.ts';
 import { type Random, systemRandom } from '../kernel/random.ts';
 import { startOutbox } from '../kernel/sql/outbox.ts';
 import { forgetOld } from './adapters/sql/process-store.ts';
+import { createFront, createPublicApp } from './app.ts';
 import { type Base, openBase } from './base.ts';
 import { composeDataPlane, startData, tlsOf } from './compose-data.ts';
-import { composeIdentity } from './compose-identity.ts';
+import { composeIdentity, documentRoutes } from './compose-identity.ts';
 import { composeManagement } from './compose-management.ts';
 import { composeProtocol } from './compose-protocol.ts';
 import { composeUsage } from './compose-usage.ts';
@@ -38,20 +37,6 @@ export interface RunningConnector extends RunningService {
 }
 
 const tidyMs = 3_600_000;
-
-/** What peers and the broker reach: documents, the protocol, credentials, extensions. */
-const publicApp = (routes: readonly Hono[], isReady: () => boolean): Hono => {
-  const app = new Hono();
-  app.onError((error) => problemResponse(error));
-  app.notFound(() => problemResponse(new AppError('not-found')));
-  app.get('/health', (context) => {
-    const ready = isReady();
-    const headers = { 'cache-control': 'no-store' };
-    return context.json({ status: ready ? 'ready' : 'not recording' }, ready ? 200 : 503, headers);
-  });
-  for (const part of routes) app.route('/', part);
-  return app;
-};
 
 /** Slices in the order in which each finds what it needs; the agreements and the data plane ask each other, later. */
 const compose = async (base: Base) => {
@@ -82,18 +67,19 @@ const build = async (config: ConnectorConfig, options: Required<ConnectorOptions
   own(await openDataFolder({ path: config.STEKKER_DATA, program: 'connector', files: nodeFiles }));
   let wake = (): void => undefined;
   const base = await openBase({ config, log, clock, random }, own, () => wake());
-  const { feed, identity, usage, protocol, plane, tokenApp } = await compose(base);
-  const { applications, ...dataPorts } = await startData(base, plane, { identity, usage, protocol });
-
-  const { meters } = usage.metering;
-  const isReady = () => meters.provider.isReady() && meters.consumer.isReady();
+  const front = createFront(documentRoutes(base));
   const publicServer = own(
-    await serveRoutes(publicApp([protocol.app, identity.routes, tokenApp], isReady), {
+    await serveRoutes(front, {
       host: config.STEKKER_PUBLIC_HOST,
       port: config.STEKKER_PUBLIC_PORT,
       tls: tlsOf(config),
     }),
   );
+  const { feed, identity, usage, protocol, plane, tokenApp } = await compose(base);
+  const { applications, ...dataPorts } = await startData(base, plane, { identity, usage, protocol });
+
+  const { meters } = usage.metering;
+  const isReady = () => meters.provider.isReady() && meters.consumer.isReady();
   const { gatewayPort } = dataPorts;
   const management = composeManagement(base, { identity, usage, protocol, applications, feed, gatewayPort, signal });
   const managementServer = own(
@@ -103,6 +89,7 @@ const build = async (config: ConnectorConfig, options: Required<ConnectorOptions
   const outbox = own(startOutbox({ db: base.db, clock, random, log, handlers }));
   wake = outbox.wake;
   own(startRepeating({ everyMs: tidyMs, work: () => forgetOld(base.db, clock.now()), clock, log }));
+  own(front).open(createPublicApp([protocol.app, identity.routes, tokenApp], isReady));
   const ports = { publicPort: publicServer.port, managementPort: managementServer.port, ...dataPorts };
   log.info({ did: base.did, ...ports }, 'ready');
   return { did: base.did, ...ports };

@@ -27,7 +27,7 @@ import { startWalletSite, type WalletSite } from '../../test/support/wallet-site
 import { type CatalogTables, catalogMigrations, createSqlCatalogStore } from '../adapters/sql/catalog-store.ts';
 import { createCatalogRoutes } from '../catalog/routes.ts';
 import { createCatalog } from '../catalog/service.ts';
-import { createCallerAuthentication } from './authentication.ts';
+import { createCallerAuthentication, createPartyAuthentication } from './authentication.ts';
 
 const clock = shiftedClock(start);
 let broker: IssuerSite;
@@ -155,6 +155,29 @@ describe('callers of protocol paths', () => {
     const bare = outsider.tokens.tokenFor({ audience: provider.did });
     expect((await requestCatalog(bare)).status).toBe(401);
     expect(await provider.peers.of(tenant, outsider.did)).toBeUndefined();
+  });
+
+  test('without a broker nobody has a membership to show, and the token is enough', async () => {
+    const alone = createCallerAuthentication({
+      authenticator: () => provider.authenticator,
+      presentations: () => provider.presentations,
+      peers: provider.peers,
+      used: { claim: async () => true },
+      broker: undefined,
+    });
+    const headers = new Headers({ authorization: outsider.tokens.tokenFor({ audience: provider.did }) });
+    expect(await alone(tenant, headers, 'read')).toEqual({ did: outsider.did });
+  });
+
+  test('a party of an agreement settles with its token alone, which counts once', async () => {
+    const used = new Set<string>();
+    const party = createPartyAuthentication({
+      authenticator: () => provider.authenticator,
+      used: { claim: async ({ jti }) => !used.has(jti) && used.add(jti) !== undefined },
+    });
+    const headers = new Headers({ authorization: outsider.tokens.tokenFor({ audience: provider.did }) });
+    expect(await party(tenant, headers, 'read')).toEqual({ did: outsider.did });
+    await expect(party(tenant, headers, 'read')).rejects.toThrow(expect.objectContaining({ code: 'unauthenticated' }));
   });
 
   test('the configured broker is known without credentials', async () => {

@@ -30,6 +30,24 @@ const documentAgeSeconds = 60;
 
 const noBody = () => new Response(null, { status: 200, headers: { 'cache-control': 'no-store' } });
 
+/** The DID document (dcp §4), open to all; served alone while a connector starts, because whoever it speaks to asks for it. */
+export const createDocumentRoutes = ({
+  participantOf,
+  document,
+}: Pick<IdentityRoutesOptions, 'participantOf' | 'document'>): Hono => {
+  const app = new Hono();
+  const headers = { 'content-type': 'application/did+json', 'cache-control': `public, max-age=${documentAgeSeconds}` };
+  const answer = (c: Context): Response => {
+    const participant = participantOf(c.req.raw);
+    return participant === undefined
+      ? problemResponse(new AppError('not-found'))
+      : new Response(document(participant), { headers });
+  };
+  app.get('/.well-known/did.json', answer);
+  app.get('/did.json', answer);
+  return app;
+};
+
 /** Mounted at the root of a participant. */
 export const createIdentityRoutes = (options: IdentityRoutesOptions): Hono => {
   const { wallet, log } = options;
@@ -55,15 +73,7 @@ export const createIdentityRoutes = (options: IdentityRoutesOptions): Hono => {
     }
   };
 
-  const document = safely(
-    async (c) =>
-      new Response(options.document(participantIn(c)), {
-        headers: { 'content-type': 'application/did+json', 'cache-control': `public, max-age=${documentAgeSeconds}` },
-      }),
-  );
-  app.get('/.well-known/did.json', document);
-  app.get('/did.json', document);
-
+  app.route('/', createDocumentRoutes(options));
   app.post(
     '/dcp/presentations/query',
     safely(async (c) => {

@@ -158,7 +158,7 @@ export const startWalletSite = async (options: WalletSiteOptions): Promise<Walle
         presentations: () => presentations,
         peers,
         used,
-        broker: options.broker?.(),
+        broker: options.broker?.() ?? ('did:web:broker.example' as Did),
       })(participant, headers, purpose),
     tokens,
     client,
