@@ -22,19 +22,21 @@ const revocation = (subject: string, at = 1, changes: Partial<NewEvent> = {}): N
   source: null,
   ...changes,
 });
-const ending = (subject: string, audience: readonly Did[], at = 1): NewEvent => ({
+const ending = (subject: string, audience: readonly Did[], at = 1, changes: Partial<NewEvent> = {}): NewEvent => ({
   ...revocation(subject, at),
   key: `ended ${subject}`,
   type: 'agreement-ended',
   evidence: null,
   audience,
+  ...changes,
 });
-const keysOf = (subject: string, at = 1): NewEvent => ({
+const keysOf = (subject: string, at = 1, changes: Partial<NewEvent> = {}): NewEvent => ({
   ...revocation(subject, at),
   key: `keys ${subject} ${at}`,
   type: 'keys',
   evidence: null,
   notice: null,
+  ...changes,
 });
 
 const adapters: Readonly<Record<string, () => Promise<EventStore>>> = {
@@ -132,6 +134,32 @@ describe.each(Object.entries(adapters))('EventStore on %s', (_name, create) => {
     ]);
     expect((await store.read.inForce(bert, 0)).events.map(({ subject }) => subject)).toEqual(['a', 'c']);
     expect((await store.read.inForce(bert, 3)).events.map(({ subject }) => subject)).toEqual(['c']);
+  });
+
+  test('an entry of a log is heard once, also when its event was pruned', async () => {
+    const store = await create();
+    const at = (index: number, log = 'log/1') => ({ log, index });
+    expect(await store.read.heardOf('log/1')).toBe(0);
+    expect(await store.append(keysOf('a', 1, { source: at(3) }), null)).toBe('appended');
+    expect(await store.read.heardOf('log/1')).toBe(4);
+    await store.prune(100);
+    expect(await store.append(keysOf('a', 1, { source: at(3) }), null)).toBe('known');
+    expect(await store.append(keysOf('b', 1, { source: at(2) }), null)).toBe('known');
+    expect(await store.append(keysOf('c', 1, { source: at(0, 'log/2') }), null)).toBe('appended');
+    expect(await store.append(ending('d', [anna], 1, { source: at(4) }), null)).toBe('appended');
+    expect(await store.append(ending('d', [anna], 1, { source: at(9), key: 'other' }), null)).toBe('conflict');
+    expect([await store.read.heardOf('log/1'), await store.read.heardOf('log/2')]).toEqual([5, 1]);
+    expect(await store.read.head()).toBe(3);
+  });
+
+  test('entries without news are heard too, and nothing is taken back', async () => {
+    const store = await create();
+    await store.heard('log/1', 7);
+    await store.heard('log/1', 5);
+    expect(await store.read.heardOf('log/1')).toBe(7);
+    expect(await store.append(keysOf('a', 1, { source: { log: 'log/1', index: 6 } }), null)).toBe('known');
+    expect(await store.append(keysOf('b', 1, { source: { log: 'log/1', index: 7 } }), null)).toBe('appended');
+    expect(await store.read.heardOf('log/1')).toBe(8);
   });
 
   test('an event for all is one row, whatever the number of members', async () => {

@@ -100,6 +100,28 @@ describe('outbox on sqlite', () => {
     expect(await db.selectFrom('outbox').selectAll().execute()).toEqual([]);
   });
 
+  test('what a crash left under way waits for its lease, but not in rows that nobody else works on', async () => {
+    const db = await open();
+    const done: string[] = [];
+    const leased = async (id: string) => {
+      await putTask(db, task(id), 0);
+      await db
+        .updateTable('outbox')
+        .set({ leased_until: systemClock.now() + 60_000 })
+        .where('id', '=', id)
+        .execute();
+    };
+    await leased('a');
+    {
+      await using _worker = startOutbox({ ...base, db, handlers: { mail: note(done) } });
+      await systemClock.sleep(100);
+      expect(done).toEqual([]);
+    }
+    await using _worker = startOutbox({ ...base, db, handlers: { mail: note(done) }, isAlone: true });
+    await until(() => done.length === 1);
+    expect(done).toEqual(['a']);
+  });
+
   test('a task that is there already stays as it is', async () => {
     const db = await open();
     await putTask(db, task('a'), 5);

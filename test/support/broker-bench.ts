@@ -19,6 +19,8 @@ export const managementToken = 'management-token-of-a-test';
 export interface BrokerBench extends AsyncDisposable {
   readonly origin: string;
   readonly did: Did;
+  /** The settings, as a process of its own takes them. */
+  readonly env: Readonly<Record<string, string>>;
   readonly config: BrokerConfig;
   readonly start: (changes?: Partial<BrokerConfig>, options?: Partial<BrokerOptions>) => Promise<Operated>;
 }
@@ -43,11 +45,11 @@ export const until = async <Value>(look: () => Promise<Value | undefined> | Valu
   throw new Error('what was waited for did not happen');
 };
 
-export const brokerBench = async (env: Record<string, string> = {}): Promise<BrokerBench> => {
+export const brokerBench = async (changed: Record<string, string> = {}): Promise<BrokerBench> => {
   const root = mkdtempSync(join(tmpdir(), 'stekker-broker-'));
   const port = await freePort();
   const origin = `http://localhost:${port}`;
-  const config = readBrokerConfig({
+  const env = {
     STEKKER_DATA: join(root, 'data'),
     STEKKER_MODE: 'development',
     STEKKER_ALLOW_LOOPBACK_HTTP: 'true',
@@ -58,9 +60,11 @@ export const brokerBench = async (env: Record<string, string> = {}): Promise<Bro
     STEKKER_PASSPHRASE: 'a passphrase of a test',
     STEKKER_MANAGEMENT_TOKEN: managementToken,
     STEKKER_CHECKPOINT_MS: '100',
-    ...env,
-  });
+    ...changed,
+  };
+  const config = readBrokerConfig(env);
   return {
+    env,
     origin,
     did: didOf(origin),
     config,

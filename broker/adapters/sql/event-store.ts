@@ -94,7 +94,7 @@ export const eventMigrations: readonly Migration<EventTables>[] = [
     },
   },
   {
-    name: '2026-11-27-event-log',
+    name: '2026-11-26-event-log',
     up: async ({ schema }) => {
       await schema
         .createTable('event_log')
