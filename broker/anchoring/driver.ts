@@ -264,7 +264,11 @@ const sizeOf = (target: AnchorTarget, id: SubmissionId): number => {
   return Number.isSafeInteger(size) && submissionId(target, size) === id ? size : -1;
 };
 
-const newRow = (options: EvmDriverOptions, note: string, checkpoint: Checkpoint): AnchorRow => ({
+/** Smaller checkpoints that were queued and never sent. */
+const queuedBelow = async ({ store, target }: EvmDriverOptions, size: number): Promise<readonly AnchorRow[]> =>
+  (await store.open(target)).filter((row) => row.state === 'queued' && row.size < size);
+
+const newRow = async (options: EvmDriverOptions, note: string, checkpoint: Checkpoint): Promise<AnchorRow> => ({
   ...options.target,
   size: checkpoint.size,
   root: rootOf(checkpoint),
@@ -276,15 +280,19 @@ const newRow = (options: EvmDriverOptions, note: string, checkpoint: Checkpoint)
   place: null,
   evidence: null,
   reason: '',
-  createdAt: options.clock.now(),
+  // What waits grows no younger when a larger checkpoint takes its place.
+  createdAt: Math.min(
+    options.clock.now(),
+    ...(await queuedBelow(options, checkpoint.size)).map(({ createdAt }) => createdAt),
+  ),
   updatedAt: options.clock.now(),
   version: 1,
 });
 
-/** Takes the place of smaller checkpoints that were queued and never sent. */
-const replaceQueued = async ({ store, target, clock }: EvmDriverOptions, size: number): Promise<void> => {
-  for (const row of await store.open(target)) {
-    if (row.size >= size) continue;
+/** Takes their place. */
+const replaceQueued = async (options: EvmDriverOptions, size: number): Promise<void> => {
+  const { store, clock } = options;
+  for (const row of await queuedBelow(options, size)) {
     const moved = transition(row, { type: 'superseded', reason: `size ${size} was queued` });
     if (moved !== undefined) await store.save({ ...moved.row, version: row.version + 1, updatedAt: clock.now() }); // a conflict: it was sent
   }
@@ -302,7 +310,7 @@ const submit = async (options: EvmDriverOptions, note: string): Promise<Submissi
   if (known !== undefined && known.root !== rootOf(checkpoint.value))
     throw new AppError('invariant-broken', { detail: `size ${size} was submitted with another root` });
   if (known === undefined) {
-    await store.save(newRow(options, note, checkpoint.value)); // a conflict: somebody else submitted the same
+    await store.save(await newRow(options, note, checkpoint.value)); // a conflict: somebody else submitted the same
     await replaceQueued(options, size);
   }
   return submissionId(target, size);

@@ -67,6 +67,7 @@ export interface AnchorRow extends AnchorTarget {
   readonly evidence: Evidence | null;
   /** Why it was replaced or refused. */
   readonly reason: string;
+  /** When it was queued, or the first of those whose place it took. */
   readonly createdAt: number;
   readonly updatedAt: number;
   readonly version: number;

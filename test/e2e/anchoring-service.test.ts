@@ -174,6 +174,28 @@ describe('anchoring service', () => {
     await parts[Symbol.asyncDispose]();
   });
 
+  test('what waits grows no younger when a newer checkpoint takes its place, nor by a restart', async () => {
+    await using world = await startAnchorWorld();
+    const { clock, move } = movedClock();
+    const parts = await world.connect('http://localhost:1');
+    const options = optionsOf(world, { ...parts, clock, alarmMs: 3_600_000 });
+    const first = await Anchoring.start(options);
+    first.feed(noteOf(5));
+    await until('5 is queued', async () => (await world.store.find(world.target, 5)) !== undefined);
+    const { waitingSince } = await first.status();
+    move(2_400_000);
+    first.feed(noteOf(9));
+    await until('9 took its place', async () => (await world.store.find(world.target, 5))?.state === 'replaced');
+    expect(await first.status()).toMatchObject({ waitingSince, open: [{ size: 9 }] });
+    expect(first.isLate).toBe(false);
+    await first.close();
+    const second = await Anchoring.start(options);
+    move(2_400_000);
+    await until('it is late', async () => second.isLate);
+    expect((await second.status()).waitingSince).toBe(waitingSince);
+    await second.close();
+  });
+
   test('nothing that is secret stands in what is said of a node', async () => {
     await using world = await startAnchorWorld();
     const { log, said } = notingLogger();

@@ -58,60 +58,50 @@ const keysOf = async (db: Db, origin: string, rows: readonly PublicBody[]): Prom
 };
 
 interface End {
-  /** The entry with which it counts. */
   readonly idx: number;
   readonly agreement_digest: string;
-  readonly signers: string;
   readonly provider: string;
   readonly consumer: string;
 }
 
-/** An event counts from its own entry on; one that came before its agreement, from that one's on (wire §3, step 4). */
-const endRows = (db: Db, { origin, from, limit }: Range, counts: 'at the event' | 'at the agreement'): Promise<End[]> =>
+/**
+ * Events of agreements that stood in the log before them: of those the log asked that a party signed. One that comes
+ * without its agreement may be a stranger's, and says nothing to anybody (wire §3, step 4).
+ */
+const endRows = (db: Db, { origin, from, limit }: Range): Promise<readonly End[]> =>
   db
     .selectFrom('log_agreement_event as event')
     .innerJoin('log_agreement as agreement', (join) =>
       join
         .onRef('agreement.origin', '=', 'event.origin')
-        .onRef('agreement.agreement_digest', '=', 'event.agreement_digest'),
+        .onRef('agreement.agreement_digest', '=', 'event.agreement_digest')
+        .onRef('agreement.idx', '<', 'event.idx'),
     )
-    .select([
-      counts === 'at the event' ? 'event.idx' : 'agreement.idx',
-      'event.agreement_digest',
-      'event.signers',
-      'agreement.provider',
-      'agreement.consumer',
-    ])
+    .select(['event.idx', 'event.agreement_digest', 'agreement.provider', 'agreement.consumer'])
     .where('event.origin', '=', origin)
-    .where(counts === 'at the event' ? 'event.idx' : 'agreement.idx', '>=', from)
-    .whereRef('event.idx', counts === 'at the event' ? '>' : '<', 'agreement.idx')
-    .orderBy(counts === 'at the event' ? 'event.idx' : 'agreement.idx')
+    .where('event.idx', '>=', from)
+    .orderBy('event.idx')
     .limit(limit)
     .execute();
 
-/** Told to the parties, and only when one of them said it: what a stranger signs has no effect. */
-const endsOf = (rows: readonly End[]): NewsItem[] => {
-  const byEntry = new Map<number, NewsItem>();
-  for (const { idx: index, agreement_digest: subject, signers, provider, consumer } of rows) {
-    const parties = [provider, consumer];
-    if (!signers.split(' ').some((signer) => parties.includes(signer))) continue;
-    byEntry.set(index, { index, type: 'agreement-ended', subject, audience: parties.map((did) => did as Did) });
-  }
-  return [...byEntry.values()];
-};
+const endOf = ({ idx: index, agreement_digest: subject, provider, consumer }: End): NewsItem => ({
+  index,
+  type: 'agreement-ended',
+  subject,
+  audience: [provider as Did, consumer as Did],
+});
 
 /** Where a list that is as long as it may be ends: behind its last row nothing was looked at. */
-const endOf = (rows: readonly { readonly idx: number }[], limit: number): number =>
+const edgeOf = (rows: readonly { readonly idx: number }[], limit: number): number =>
   rows.length < limit ? Number.MAX_SAFE_INTEGER : (rows.at(-1)?.idx ?? 0) + 1;
 
 const look = async (db: Db, range: Range): ReturnType<LogNews['behind']> => {
   const { origin, from, limit } = range;
   const head = await db.selectFrom('log_head').select('size').where('origin', '=', origin).executeTakeFirst();
   const keys = await keyRows(db, range);
-  const ends = await endRows(db, range, 'at the event');
-  const late = await endRows(db, range, 'at the agreement');
-  const until = Math.min(head?.size ?? 0, ...[keys, ends, late].map((rows) => endOf(rows, limit)));
-  const items = [...(await keysOf(db, origin, keys)), ...endsOf([...ends, ...late])];
+  const ends = await endRows(db, range);
+  const until = Math.min(head?.size ?? 0, edgeOf(keys, limit), edgeOf(ends, limit));
+  const items = [...(await keysOf(db, origin, keys)), ...ends.map(endOf)];
   return {
     items: items.filter(({ index }) => index < until).sort((a, b) => a.index - b.index),
     until: Math.max(until, from),

@@ -91,7 +91,6 @@ export const logMigrations = [
     // In order of the log: whoever tells members what it says goes on where it was.
     name: '2026-11-26-log-order',
     up: async ({ schema }: Kysely<LogTables>): Promise<void> => {
-      await schema.createIndex('log_agreement_order').on('log_agreement').columns(['origin', 'idx']).execute();
       await schema.createIndex('log_event_order').on('log_agreement_event').columns(['origin', 'idx']).execute();
     },
   },
