@@ -17,7 +17,8 @@ export const applicationVersion = '1.0.0';
 
 const settings = z.strictObject({
   gateway: z.url(),
-  key: z.string().min(1),
+  /** File with the application's own key at its connector. */
+  keyFile: z.string().min(1),
   purpose: z.string(),
   agreements: z.strictObject({ places: z.string(), borders: z.string(), water: z.string() }),
   folder: z.string(),
@@ -85,7 +86,8 @@ const resultOf = (plan: Evacuation, run: string) => ({
 const run = async (file: string): Promise<void> => {
   const { folder, agreements, ...rest } = settings.parse(JSON.parse(readFileSync(file, 'utf8')));
   const id = randomUUID();
-  const gateway: Gateway = { url: rest.gateway, key: rest.key, purpose: rest.purpose, run: `urn:uuid:${id}` };
+  const key = readFileSync(rest.keyFile, 'utf8').trim();
+  const gateway: Gateway = { url: rest.gateway, key, purpose: rest.purpose, run: `urn:uuid:${id}` };
   const startedAt = new Date().toISOString();
   const [places, borders, gauges, levels] = await Promise.all([
     readCollection(gateway, agreements.places, 'places'),

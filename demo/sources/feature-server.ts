@@ -76,15 +76,18 @@ const route = (collections: readonly Collection[], request: IncomingMessage, res
   else response.writeHead(404, { 'content-type': 'application/json' }).end('{"title":"not found"}');
 };
 
-/** Serves collections on loopback; the port is a free one unless it is given. */
+/** Serves collections on a free port of loopback; with a `key`, only to those who send it as `x-api-key`. */
 export const serveFeatures = (
   collections: readonly Collection[],
-  port = 0,
+  { key }: { readonly key?: string } = {},
 ): Promise<{ readonly port: number; readonly close: () => Promise<void> }> =>
   new Promise((resolve, reject) => {
-    const server = createServer((request, response) => route(collections, request, response));
+    const server = createServer((request, response) => {
+      if (key === undefined || request.headers['x-api-key'] === key) route(collections, request, response);
+      else response.writeHead(401, { 'content-type': 'application/json' }).end('{"title":"a key is needed"}');
+    });
     server.once('error', reject);
-    server.listen(port, '127.0.0.1', () => {
+    server.listen(0, '127.0.0.1', () => {
       const address = server.address();
       resolve({
         port: typeof address === 'object' && address !== null ? address.port : 0,

@@ -12,6 +12,7 @@ export interface TappedRequest {
 }
 
 export interface Tap {
+  readonly url: string;
   readonly seen: readonly TappedRequest[];
   readonly close: () => Promise<void>;
 }
@@ -34,6 +35,7 @@ export const startTap = (port: number, target: number): Promise<Tap> =>
     server.once('error', reject);
     server.listen(port, '127.0.0.1', () =>
       resolve({
+        url: `http://localhost:${port}`,
         seen,
         close: () =>
           new Promise((done) => {
