@@ -49,9 +49,11 @@ const run = async ({ json, keep, data }: Options, signal: AbortSignal): Promise<
   const folder = prepareFolder(data);
   const terminal = createTerminal({ report, signal });
   const owned: AsyncDisposable[] = [];
-  /** All at once: each of them must be able to lose the others. */
+  /** All at once, for each of them must be able to lose the others; only what stood first, the chain, ends last. */
   const stopAll = async () => {
-    await Promise.all(owned.splice(0).map((resource) => resource[Symbol.asyncDispose]()));
+    const [first, ...others] = owned.splice(0);
+    await Promise.all(others.map((resource) => resource[Symbol.asyncDispose]()));
+    await first?.[Symbol.asyncDispose]();
   };
   const own = <Resource extends AsyncDisposable>(resource: Resource): Resource => {
     owned.push(resource);

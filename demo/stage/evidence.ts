@@ -41,7 +41,7 @@ const endAll = async ({ terminal, stack }: Scene, agreements: Agreements): Promi
   );
 };
 
-const packed = z.looseObject({ items: z.array(z.string()).min(1) });
+const packed = z.looseObject({ items: z.array(z.string()) });
 
 /** The statements of a file of receipts. */
 export const statementOf = ({ statement }: PackedReceipts): UsageStatement => {

@@ -28,6 +28,7 @@ export const prepareFolder = (place: string): Folder => {
   if (!isOurs(path)) throw new Error(`${path} is not empty and no demo has made it: choose another folder with --data`);
   rmSync(path, { recursive: true, force: true });
   mkdirSync(join(path, 'secrets'), { recursive: true, mode: 0o700 });
+  mkdirSync(join(path, 'result'));
   writeFileSync(join(path, marker), 'The demo empties this folder each time it starts.\n');
   const at = (...parts: string[]) => join(path, ...parts);
   const keepSecret = (name: string, value: string) => {

@@ -25,7 +25,7 @@ const termsOf = ({ stack }: Scene): Readonly<Record<HolderName, readonly string[
     borders: ['--title', 'Grenzen', '--policy', 'members', ...forMembers],
     water: [
       ...['--title', 'Waterstanden (synthetisch)', '--policy', 'accredited', ...forMembers, ...forCrisis],
-      ...['--price', '0.05 EUR per request', '--price', '0.10 EUR per MB'],
+      ...['--price', '0.05 EUR per request', '--price', '0.2500 EUR per MB'],
       ...['--header', sourceKeyHeader, '--header-file', sourceKeyFile],
     ],
   };

@@ -141,7 +141,6 @@ const startConnector = async (
       STEKKER_GATEWAY_PORT: String(ports.gateway),
       STEKKER_BROKER_URL: making.brokerUrl,
       STEKKER_ACCREDITORS: didOf(making.accreditorUrl),
-      STEKKER_STATEMENT_INTERVAL_SECONDS: '5',
     },
   });
   return { ...service, gatewayUrl: `http://127.0.0.1:${ports.gateway}` };
