@@ -366,6 +366,7 @@ describe('keys in the log', () => {
   test('somebody joins with a one-time code, the document that the DID serves, and a key that signs', async () => {
     const { ledger } = await joined({ changes: {} });
     const code = await ledger.issueJoinCode(stranger.did, 60_000);
+    expect(code).toMatch(/^[0-9a-f]{40}$/); // never taken for an option where it is typed
     const send = (body: unknown, caller = stranger.did) => reasonOf(ledger.register(body, caller));
     expect(await send(keyEventBody({ of: stranger }).body)).toContain('forbidden');
     expect(await send(keyEventBody({ of: stranger, joinCode: 'guess' }).body)).toContain('forbidden');

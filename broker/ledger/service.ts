@@ -324,7 +324,7 @@ export class Ledger {
   /** A one-time code with which this DID may join, and no other; shown once, only its hash is kept. */
   async issueJoinCode(did: string, validMs: number): Promise<string> {
     const { random, crypto, clock, joinCodes, origin } = this.#options;
-    const code = toBase64Url(random.bytes(joinCodeBytes));
+    const code = toHex(random.bytes(joinCodeBytes)); // an argument of a command: never a leading dash
     await joinCodes.add(origin, joinCodeHash(crypto, did, code), clock.now() + validMs);
     return code;
   }
