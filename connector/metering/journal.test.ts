@@ -103,6 +103,18 @@ describe('journal', () => {
     expect(texts(third.found).at(-1)).toBe('more');
   });
 
+  test('a program that is killed again and again leaves segments of what was written, not of what was made ready', async () => {
+    const files = tornFiles();
+    for (let kills = 0; kills < 5; kills += 1) {
+      const { journal, found } = await open(files);
+      expect(texts(found)).toEqual(lines(kills));
+      await add(journal, lines(1, kills)[0] ?? '');
+    }
+    await open(files);
+    const sizes = await Promise.all([1, 2, 3, 4, 5].map(async (number) => (await bytesOf(files, number)).length));
+    expect(Math.max(...sizes)).toBeLessThan(512);
+  });
+
   test('settled segments are not read again, but the chain to them is checked', async () => {
     const files = tornFiles();
     const first = await open(files);

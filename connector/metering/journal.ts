@@ -104,11 +104,24 @@ export class Journal implements AsyncDisposable {
     const journal = new Journal(options);
     const { files, folder, from, replay } = options;
     journal.#before = await readSegments({ files, folder, from, visit: replay });
+    await journal.#trim();
     await journal.#begin().catch((error: unknown) => {
       if (!isAppError(error, 'disk-full')) throw error;
       journal.#failed([], error);
     });
     return journal;
+  }
+
+  /** A crash leaves the last segment as long as it was made: a program that is killed again and again must not fill the disk. */
+  async #trim(): Promise<void> {
+    const { files, folder, log } = this.#options;
+    const last = this.#before;
+    if (last === undefined) return;
+    try {
+      await files.cut(segmentPath(folder, last.number), last.length);
+    } catch (error) {
+      log.warn({ error, segment: last.number }, 'the last segment could not be cut to its length');
+    }
   }
 
   /** Adds a line; `written` is called once, when it is on the disk or when it never will be. */
