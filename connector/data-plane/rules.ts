@@ -1,6 +1,7 @@
 import { AppError } from '../../contracts/errors.ts';
 import type { CredentialFacts } from '../../contracts/vc/credential.ts';
 import { type CompiledPolicy, compilePolicy } from '../../policies/compile.ts';
+import { credentialFacts } from '../../policies/credential-facts.ts';
 import type { Sentence } from '../../policies/explain.ts';
 import { explain } from '../../policies/explain.ts';
 import type { Facts, Moment } from '../../policies/facts.ts';
@@ -181,28 +182,17 @@ export const compileTerms = (rules: AccessTerms['rules'], moment: Moment): Compi
 /** Facts of one token that change with each access. */
 export type AccessFacts = { -readonly [Name in keyof Facts]: Facts[Name] };
 
-/** What is known of who asks (wire §4): an accreditation counts for exactly this application and version. */
+/** What is known of who asks, under these terms. */
 export const factsFor = (
   terms: Pick<AccessTerms, 'consumer' | 'price'>,
   credentials: CredentialFacts | undefined,
-  declared: { readonly application: string; readonly purpose: string },
-): AccessFacts => {
-  const accredited = (credentials?.accreditations ?? []).filter(
-    ({ application }) => `${application.id}@${application.version}` === declared.application,
-  );
-  const memberships = credentials?.memberships ?? [];
-  return {
-    recipient: terms.consumer,
-    ...(declared.purpose === '' ? {} : { purpose: declared.purpose }),
-    ...(memberships.length === 0
-      ? {}
-      : { membership: memberships.map(({ memberOf }) => memberOf), role: memberships.flatMap(({ roles }) => roles) }),
-    ...(accredited.length === 0
-      ? {}
-      : { accreditedFor: accredited.flatMap(({ purposes }) => purposes), applicationVersion: declared.application }),
-    ...(terms.price === '' ? {} : { pricePlan: terms.price }),
-  };
-};
+  { application, purpose }: { readonly application: string; readonly purpose: string },
+): AccessFacts => ({
+  recipient: terms.consumer,
+  ...credentialFacts(credentials, application),
+  ...(purpose === '' ? {} : { purpose }),
+  ...(terms.price === '' ? {} : { pricePlan: terms.price }),
+});
 
 /** The refusal of a policy, with every sentence of it. */
 export const policyRefusal = (policy: CompiledPolicy, facts: Facts): Refusal => {

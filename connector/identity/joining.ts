@@ -1,12 +1,9 @@
-import { toBase64 } from '../../contracts/bytes.ts';
 import { AppError, type ErrorCode } from '../../contracts/errors.ts';
 import type { Did, ParticipantId } from '../../contracts/ids.ts';
 import type { Json } from '../../contracts/json.ts';
-import { type KeyEvent, keyEvent, publicText } from '../../contracts/ledger/public-entries.ts';
-import { formatTime } from '../../contracts/time.ts';
-import { signedBy } from '../../kernel/assertions.ts';
 import type { Clock } from '../../kernel/clock.ts';
-import type { ParticipantKeys, SigningKey } from '../../kernel/keys.ts';
+import { firstKeyEvent } from '../../kernel/key-event.ts';
+import type { ParticipantKeys } from '../../kernel/keys.ts';
 import type { Logger } from '../../kernel/log.ts';
 import type { PeerAnswer, PeerTransport } from '../exchange/ports.ts';
 import type { CredentialRequest, JoinRecord, JoinStore } from './ports.ts';
@@ -45,29 +42,6 @@ export interface Joining {
   readonly join: (participant: ParticipantId, broker: BrokerAddress, code: string) => Promise<CredentialRequest>;
 }
 
-type Use = KeyEvent['keys'][number]['use'];
-
-/** Our first key event: every key of the document, under each of its names. */
-const firstKeyEvent = (keys: ParticipantKeys, document: string, now: number): KeyEvent => {
-  const entry = (key: SigningKey, use: Use, kid = key.kid) => ({ kid, use, spki: toBase64(key.spki) });
-  return keyEvent.parse({
-    v: 1,
-    type: 'key-event',
-    did: keys.did,
-    event: 'introduce',
-    seq: '1',
-    prev: null,
-    document,
-    keys: [
-      entry(keys.authentication, ['authentication', 'capabilityInvocation']),
-      entry(keys.keyAgreement, ['keyAgreement']),
-      entry(keys.assertion, ['assertionMethod']),
-      entry(keys.assertion, ['assertionMethod'], keys.multikeyId),
-    ],
-    at: formatTime(now),
-  });
-};
-
 /** The record to register: the one there is, unless our document has changed since. */
 const prepare = async (
   { joins, keys, document, clock }: JoiningOptions,
@@ -77,8 +51,7 @@ const prepare = async (
   const before = await joins.find(participant, broker);
   const text = document(participant);
   if (before !== undefined && (before.registeredAt !== null || before.document === text)) return before;
-  const payload = publicText(firstKeyEvent(keys(participant), text, clock.now()));
-  const artifact = signedBy(keys(participant), payload, 'stekker-key-event+jws');
+  const artifact = firstKeyEvent(keys(participant), text, clock.now());
   const isReplaced = before !== undefined;
   const record = { participant, broker, document: text, artifact, isReplaced, registeredAt: null };
   await joins.put(record);

@@ -22,7 +22,7 @@ describe('what our own credentials prove', () => {
     ],
   };
 
-  test('membership and roles at once, an accreditation only for exactly its version', () => {
+  test('membership and roles at once, an accreditation and a version only for exactly what was accredited', () => {
     const member = { recipient: self, membership: ['did:web:broker.example'], role: ['provider', 'consumer'] };
     expect(heldFacts(self, held, undefined)).toEqual(member);
     expect(heldFacts(self, held, 'urn:app@1.0.0')).toEqual({
@@ -32,9 +32,10 @@ describe('what our own credentials prove', () => {
     });
     expect(heldFacts(self, held, 'urn:app@1.0.1')).toEqual({
       ...member,
-      applicationVersion: 'urn:app@1.0.1',
       accreditedFor: [],
     });
+    const nothing = { ...held, memberships: [], accreditations: [] };
+    expect(heldFacts(self, nothing, undefined)).toEqual({ recipient: self, membership: [], role: [] });
   });
 });
 

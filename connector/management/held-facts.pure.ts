@@ -1,21 +1,16 @@
 import type { Did } from '../../contracts/ids.ts';
 import type { CredentialFacts } from '../../contracts/vc/credential.ts';
+import { credentialFacts } from '../../policies/credential-facts.ts';
 import type { Facts } from '../../policies/facts.ts';
 
 /**
- * What our own credentials prove, as facts for a forecast. An accreditation is of exactly one version of an application
- * (wire §4): without an application nothing is known of it, and with another one it proves nothing.
+ * What our own credentials prove, as facts for a forecast. We know all that we hold, so what they do not prove is known to
+ * be missing, and no open question as it is for the provider. Without an application nothing is known of its accreditation.
  */
-export const heldFacts = (self: Did, held: CredentialFacts, application: string | undefined): Facts => {
-  const accredited = held.accreditations.filter(
-    (one) => `${one.application.id}@${one.application.version}` === application,
-  );
-  return {
-    recipient: self,
-    membership: held.memberships.map(({ memberOf }) => memberOf),
-    role: held.memberships.flatMap(({ roles }) => roles),
-    ...(application === undefined
-      ? {}
-      : { applicationVersion: application, accreditedFor: accredited.flatMap(({ purposes }) => purposes) }),
-  };
-};
+export const heldFacts = (self: Did, held: CredentialFacts, application: string | undefined): Facts => ({
+  recipient: self,
+  membership: [],
+  role: [],
+  ...(application === undefined ? {} : { accreditedFor: [] }),
+  ...credentialFacts(held, application),
+});

@@ -15,6 +15,5 @@ export const ownFacts = async (
     count: 0,
     ...(await wallet.facts(participant, application)),
     ...(purpose === undefined ? {} : { purpose }),
-    ...(application === undefined ? {} : { applicationVersion: application }),
   };
 };

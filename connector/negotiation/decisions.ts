@@ -34,12 +34,11 @@ const answerRequest = async (options: PolicyDecisionOptions, row: NegotiationRow
     return terminate('offer-refused', ['The rules are not those that were offered.']);
   const policy = compilePolicy(published.rules, 'negotiation');
   if (!policy.ok) return terminate('policy-invalid', ['The policy cannot be evaluated.']);
-  const proven = await options.facts.of(participant, peer);
   const facts: Facts = {
     now: options.clock.now(),
     recipient: peer,
     pricePlan: published.price,
-    ...(proven === undefined ? {} : credentialFacts(proven)),
+    ...credentialFacts(await options.facts.of(participant, peer)),
   };
   const { permitted, reasons } = explain(policy.policy, facts);
   return permitted
