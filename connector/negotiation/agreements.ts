@@ -12,11 +12,9 @@ import {
 } from '../../contracts/ledger/agreement.ts';
 import { assembleJws, type GeneralJws } from '../../contracts/ledger/jws.ts';
 import { formatTime } from '../../contracts/time.ts';
-import type { Clock } from '../../kernel/clock.ts';
 import { nodeCrypto } from '../../kernel/crypto.ts';
-import type { PeerTransport } from '../exchange/ports.ts';
-import { createEndEvents, type EndEvents, signedParts } from './end-events.ts';
-import type { AgreementSigner, NegotiationRow, PeerExtensions, SignedAgreement } from './ports.ts';
+import { createEndEvents, type EndEventOptions, type EndEvents, signedParts } from './end-events.ts';
+import type { NegotiationRow, SignedAgreement } from './ports.ts';
 import { rulesOf } from './rules.ts';
 
 /** Agreements that both sides sign (wire §3). The provider signs when it agrees; the consumer in AGREED, before it verifies. */
@@ -36,11 +34,7 @@ export interface AgreementService {
   readonly ends: EndEvents;
 }
 
-export interface AgreementOptions {
-  readonly signer: AgreementSigner;
-  readonly extensions: PeerExtensions;
-  readonly transport: PeerTransport;
-  readonly clock: Clock;
+export interface AgreementOptions extends EndEventOptions {
   readonly newId: () => string;
   readonly self: (participant: ParticipantId) => { readonly did: Did };
 }

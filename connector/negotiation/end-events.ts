@@ -11,9 +11,10 @@ import {
 } from '../../contracts/ledger/agreement.ts';
 import { assembleJws, type GeneralJws, generalJws } from '../../contracts/ledger/jws.ts';
 import { formatTime, parseTime } from '../../contracts/time.ts';
+import type { Clock } from '../../kernel/clock.ts';
+import type { PeerTransport } from '../exchange/ports.ts';
 import { mayRetry } from '../exchange/rules.ts';
-import type { AgreementOptions } from './agreements.ts';
-import type { AgreementEnd, NegotiationRow, PrivateJwk } from './ports.ts';
+import type { AgreementEnd, AgreementSigner, NegotiationRow, PeerExtensions, PrivateJwk } from './ports.ts';
 import { endFault } from './rules.ts';
 
 /**
@@ -29,6 +30,13 @@ export const signedParts = z.looseObject({ artifact: generalJws, leafKey: privat
 export interface SignedParts {
   readonly artifact: GeneralJws;
   readonly leafKey: PrivateJwk;
+}
+
+export interface EndEventOptions {
+  readonly signer: AgreementSigner;
+  readonly extensions: PeerExtensions;
+  readonly transport: PeerTransport;
+  readonly clock: Clock;
 }
 
 export interface EndEvents {
@@ -55,7 +63,7 @@ const maxReason = 1_000;
 const refuse = (detail: string): AppError => new AppError('agreement-refused', { detail });
 
 const make = async (
-  { signer, clock }: AgreementOptions,
+  { signer, clock }: EndEventOptions,
   row: NegotiationRow,
   { event, reason: said }: { readonly event: 'void' | 'end'; readonly reason: string },
 ): Promise<AgreementEnd> => {
@@ -85,7 +93,7 @@ const make = async (
 type ReadEvent = SignedBy<AgreementEvent>;
 
 /** Reads the peer's event: one that it signed itself, first. */
-const readByPeer = async ({ signer }: AgreementOptions, row: NegotiationRow, artifact: Json): Promise<ReadEvent> => {
+const readByPeer = async ({ signer }: EndEventOptions, row: NegotiationRow, artifact: Json): Promise<ReadEvent> => {
   const read = readAgreementEvent(artifact);
   if (!read.ok) throw refuse(`the event ${read.reason}`);
   if (!(await signer.verify(read.value.jws, { typ, index: 0, did: row.peer })))
@@ -94,7 +102,7 @@ const readByPeer = async ({ signer }: AgreementOptions, row: NegotiationRow, art
 };
 
 const accept = async (
-  options: AgreementOptions,
+  options: EndEventOptions,
   row: NegotiationRow,
   { artifact, leafKey }: SignedParts,
 ): Promise<AgreementEnd> => {
@@ -124,7 +132,7 @@ const eventAnswer = z.looseObject({ artifact: generalJws, leafKey: privateJwk.op
 
 /** What the answer makes of our end: countersigned, or replaced by the peer's own that was under way at the same time. */
 const answered = async (
-  options: AgreementOptions,
+  options: EndEventOptions,
   row: NegotiationRow,
   end: AgreementEnd & { readonly artifact: GeneralJws },
   body: Json | undefined,
@@ -146,7 +154,7 @@ const answered = async (
 };
 
 const deliver = async (
-  options: AgreementOptions,
+  options: EndEventOptions,
   row: NegotiationRow,
   end: AgreementEnd,
 ): Promise<Delivery | undefined> => {
@@ -166,7 +174,7 @@ const deliver = async (
   return mayRetry(answer.status, false) ? undefined : { end: { ...end, delivered: true }, refusedWith: answer.status };
 };
 
-export const createEndEvents = (options: AgreementOptions): EndEvents => ({
+export const createEndEvents = (options: EndEventOptions): EndEvents => ({
   make: (row, what) => make(options, row, what),
   accept: (row, parts) => accept(options, row, parts),
   deliver: (row, end) => deliver(options, row, end),
