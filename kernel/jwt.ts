@@ -1,4 +1,5 @@
 import { constants, createPublicKey, type KeyObject, verify } from 'node:crypto';
+import { compactVerify } from 'jose';
 import { z } from 'zod';
 import { fromBase64Url, toBase64Url, utf8 } from '../contracts/bytes.ts';
 import { type Json, parseJson } from '../contracts/json.ts';
@@ -6,7 +7,8 @@ import type { PublicJwk, SigningKey } from './keys.ts';
 
 /**
  * Compact JWS with JSON claims (RFC 7515, RFC 7519), read strictly. The algorithm is never taken from the token alone: it
- * must be the one that fits the key (credentials §3).
+ * must be the one that fits the key (credentials §3). `verifyJwt` is for tokens, of which every message brings one;
+ * credentials and presentations are verified by jose, behind the same strict reading.
  */
 
 const algorithms = ['ES256', 'ES384', 'EdDSA', 'Ed25519', 'RS256', 'PS256'] as const;
@@ -26,6 +28,8 @@ export interface ReadJwt {
   readonly kid: string | undefined;
   readonly typ: string | undefined;
   readonly claims: { readonly [name: string]: Json };
+  /** All of it, as it came. */
+  readonly text: string;
   /** What was signed, and the signature. */
   readonly signed: Uint8Array;
   readonly signature: Uint8Array;
@@ -56,7 +60,7 @@ export const readJwt = (text: string, maxBytes = 16_384): ReadJwt | undefined =>
   const signature = fromBase64Url(parts[2] ?? '');
   if (!read.success || !isRecord(claims) || signature === undefined) return undefined;
   const { alg, kid, typ } = read.data;
-  return { alg, kid, typ, claims, signature, signed: utf8(`${parts[0]}.${parts[1]}`) };
+  return { alg, kid, typ, claims, text, signature, signed: utf8(`${parts[0]}.${parts[1]}`) };
 };
 
 /** Signs claims. */
@@ -129,6 +133,25 @@ export const verifyJwt = (jwt: ReadJwt, jwk: PublicJwk): boolean => {
       case 'PS256':
         return verify('sha256', signed, { key, padding: constants.RSA_PKCS1_PSS_PADDING, saltLength: 32 }, signature);
     }
+  } catch {
+    return false;
+  }
+};
+
+/** Signs claims by jose: credentials and presentations. */
+export const signByJose = (
+  key: Pick<SigningKey, 'kid' | 'signJwt'>,
+  typ: string,
+  claims: { readonly [name: string]: unknown },
+): Promise<string> => key.signJwt({ kid: key.kid, typ }, claims);
+
+/** Whether such a signature holds under this key, with an algorithm that fits it. Never throws. */
+export const verifyByJose = async ({ text, alg }: ReadJwt, jwk: PublicJwk): Promise<boolean> => {
+  const key = importJwk(jwk);
+  if (key === undefined) return false;
+  try {
+    await compactVerify(text, key, { algorithms: [alg] });
+    return true;
   } catch {
     return false;
   }

@@ -8,6 +8,7 @@ import {
   scrypt,
   sign,
 } from 'node:crypto';
+import { SignJWT } from 'jose';
 import { z } from 'zod';
 import { toBase64Url, utf8 } from '../contracts/bytes.ts';
 import { AppError } from '../contracts/errors.ts';
@@ -189,6 +190,11 @@ export interface SigningKey {
   readonly spki: Uint8Array;
   /** r||s for ES256 (JWS form), 64 bytes. */
   readonly sign: (message: Uint8Array) => Uint8Array;
+  /** The same by jose, for a compact JWT: the library meets the key in here, and nobody else does. */
+  readonly signJwt: (
+    header: { readonly kid: string; readonly typ: string },
+    claims: { readonly [name: string]: unknown },
+  ) => Promise<string>;
 }
 
 /** RFC 7638 thumbprint, b64u. */
@@ -204,12 +210,14 @@ export const signingKey = (did: Did, use: string, key: KeyObject): SigningKey =>
   const { kty, crv, x, y } = publicKey.export({ format: 'jwk' });
   const publicJwk = { kty: kty ?? '', crv: crv ?? '', x: x ?? '', ...(y === undefined ? {} : { y }) };
   const isEc = kty === 'EC';
+  const alg = isEc ? 'ES256' : 'EdDSA';
   return {
     kid: `${did}#${use}-${thumbprint(publicJwk).slice(0, 8)}`,
-    alg: isEc ? 'ES256' : 'EdDSA',
+    alg,
     publicJwk,
     spki: publicKey.export({ format: 'der', type: 'spki' }),
     sign: (message) => (isEc ? sign('sha256', message, { key, dsaEncoding: 'ieee-p1363' }) : sign(null, message, key)),
+    signJwt: (header, claims) => new SignJWT({ ...claims }).setProtectedHeader({ alg, ...header }).sign(key),
   };
 };
 

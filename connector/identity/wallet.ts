@@ -97,7 +97,9 @@ const present = async (
   const jwts = shownTo(await held(its, participant), asked, allowed).map(({ jwt }) => jwt);
   const { keys } = its.holder(participant);
   const made = { keys, audience: verifier, jwts, now: its.clock.now(), jti: its.newId() };
-  return dcpMessage('PresentationResponseMessage', { presentation: jwts.length === 0 ? [] : [presentAsJwt(made)] });
+  return dcpMessage('PresentationResponseMessage', {
+    presentation: jwts.length === 0 ? [] : [await presentAsJwt(made)],
+  });
 };
 
 interface Delivery {

@@ -6,6 +6,7 @@ import type { Did } from '../../contracts/ids.ts';
 import { stekkerContextDocument } from '../../contracts/vc/credential.ts';
 import { accreditationOf, keysOf, membershipOf, start } from '../../test/support/identities.ts';
 import { buildDidDocument } from '../did.ts';
+import { readJwt, verifyJwt } from '../jwt.ts';
 import { issueAsDataIntegrity, issueAsJwt } from './issue.ts';
 import { contextDigest, loadLinkedData, pinned, pinnedContexts } from './linked-data.ts';
 
@@ -22,9 +23,12 @@ const accreditation = () => accreditationOf(about);
 const publicKey = (spki: Uint8Array) => createPublicKey({ key: Buffer.from(spki), format: 'der', type: 'spki' });
 
 describe('issuing as JWT', () => {
-  test('an independent JOSE library verifies it, and its claims are the credential', async () => {
+  test('jose and our own reader of tokens both verify it, and its claims are the credential', async () => {
     for (const key of [issuerKeys.assertion, issuerKeys.authentication]) {
-      const { payload, protectedHeader } = await jwtVerify(await issueAsJwt(membership(), key), publicKey(key.spki), {
+      const text = await issueAsJwt(membership(), key);
+      const read = readJwt(text);
+      expect(read !== undefined && verifyJwt(read, key.publicJwk)).toBe(true);
+      const { payload, protectedHeader } = await jwtVerify(text, publicKey(key.spki), {
         algorithms: [key.alg],
         typ: 'vc+jwt',
         issuer: issuerKeys.did,

@@ -2,7 +2,7 @@ import { AppError } from '../../contracts/errors.ts';
 import type { Json } from '../../contracts/json.ts';
 import { parsePeerTime } from '../../contracts/time.ts';
 import type { Credential, StatusListCredential } from '../../contracts/vc/credential.ts';
-import { signJwt } from '../jwt.ts';
+import { signByJose } from '../jwt.ts';
 import type { ParticipantKeys, SigningKey } from '../keys.ts';
 import { loadLinkedData } from './linked-data.ts';
 
@@ -26,7 +26,7 @@ export const issueAsJwt = async (credential: Credential | StatusListCredential, 
   assertOwn(issuer, key.kid);
   const from = secondsOf(validFrom);
   const registered = { iss: issuer, jti: id, sub: credentialSubject.id, iat: from, nbf: from };
-  return signJwt(key, credentialJwtType, { ...credential, ...registered, exp: secondsOf(validUntil) });
+  return signByJose(key, credentialJwtType, { ...credential, ...registered, exp: secondsOf(validUntil) });
 };
 
 /**

@@ -1,6 +1,6 @@
 import type { Did } from '../../contracts/ids.ts';
 import { buildPresentation } from '../../contracts/vc/presentation.ts';
-import { signJwt } from '../jwt.ts';
+import { signByJose } from '../jwt.ts';
 import type { ParticipantKeys } from '../keys.ts';
 
 /** Presentations of our own credentials (dcp §5.1), each made for one verifier and one request. */
@@ -19,8 +19,8 @@ export interface PresentOptions {
   readonly jti: string;
 }
 
-export const presentAsJwt = ({ keys, audience, jwts, now, jti }: PresentOptions): string => {
+export const presentAsJwt = ({ keys, audience, jwts, now, jti }: PresentOptions): Promise<string> => {
   const iat = Math.floor(now / 1_000);
   const claims = { iss: keys.did, sub: keys.did, aud: audience, jti, iat, exp: iat + lifetimeSeconds };
-  return signJwt(keys.authentication, presentationJwtType, { ...buildPresentation(keys.did, jwts), ...claims });
+  return signByJose(keys.authentication, presentationJwtType, { ...buildPresentation(keys.did, jwts), ...claims });
 };

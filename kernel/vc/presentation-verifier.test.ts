@@ -93,7 +93,7 @@ const world = async () => {
       ...more,
     });
   const show = (...credentials: Credential[]) => {
-    state.shows = async () => [present(await Promise.all(credentials.map((one) => jwtOf(one))))];
+    state.shows = async () => [await present(await Promise.all(credentials.map((one) => jwtOf(one))))];
   };
   const ask = (types: readonly CredentialType[] = ['MembershipCredential'], by = caller()) =>
     presentations.factsOf(by, types);
@@ -209,7 +209,7 @@ describe('presentations', () => {
     const { about, ask, presentations, state, jwtOf, present, queries } = await world();
     state.shows = async () => {
       presentations.forget(membershipOf(about()).id);
-      return [present([await jwtOf(membershipOf(about()))])];
+      return [await present([await jwtOf(membershipOf(about()))])];
     };
     await ask();
     await ask();
@@ -235,7 +235,7 @@ describe('presentations', () => {
   test('an issuer that is not trusted is not asked for anything', async () => {
     const { state, about, ask, stranger, present, jwtOf } = await world();
     const credential = membershipOf(about({ issuer: stranger.did, list: `${stranger.origin}/status/1` }));
-    state.shows = async () => [present([await jwtOf(credential, stranger)])];
+    state.shows = async () => [await present([await jwtOf(credential, stranger)])];
     expect(await reasonOf(ask())).toContain('issuer not trusted');
     expect(stranger.asked).toEqual([]);
   });
@@ -331,7 +331,7 @@ describe('presentations', () => {
 
   test('a presentation counts once', async () => {
     const { about, ask, caller, state, jwtOf, present } = await world();
-    const shown = present([await jwtOf(membershipOf(about()))]);
+    const shown = await present([await jwtOf(membershipOf(about()))]);
     state.shows = () => [shown];
     await ask();
     expect(await reasonOf(ask(['MembershipCredential'], caller({ accessToken: 'another' })))).toContain('used before');
@@ -340,7 +340,7 @@ describe('presentations', () => {
   test('nine credentials in two presentations are too many', async () => {
     const { about, ask, state, jwtOf, present } = await world();
     const jwt = await jwtOf(membershipOf(about()));
-    state.shows = () => [present(Array(5).fill(jwt)), present(Array(4).fill(jwt))];
+    state.shows = () => Promise.all([present(Array(5).fill(jwt)), present(Array(4).fill(jwt))]);
     expect(await reasonOf(ask())).toContain('more than 8');
   });
 
@@ -392,7 +392,7 @@ describe('presentations', () => {
     ['of rubbish', () => 'a.b.c', 'is no JWT'],
   ])('a credential %s is refused', async (_name, make, reason) => {
     const its = await world();
-    its.state.shows = async () => [its.present([await make(its)])];
+    its.state.shows = async () => [await its.present([await make(its)])];
     expect(await reasonOf(its.ask())).toContain(reason);
   });
 

@@ -19,7 +19,7 @@ import type { Clock } from '../clock.ts';
 import { nodeCrypto } from '../crypto.ts';
 import type { DidResolver } from '../did.ts';
 import type { GuardedClient } from '../http/client.ts';
-import { type ReadJwt, readJwt, verifyJwt } from '../jwt.ts';
+import { type ReadJwt, readJwt, verifyByJose } from '../jwt.ts';
 import { presentationJwtType } from './present.ts';
 import type { PresentationVerifier } from './presentations.ts';
 import { createStatusLists, type StatusLists } from './status.ts';
@@ -161,7 +161,7 @@ const proveHolder = async (
   if (kid !== undefined && !kid.startsWith(`${holder}#`)) throw refused('the presentation is signed by another');
   const key = await resolver.key(holder, kid, 'authentication');
   if (key === undefined) throw refused('the presentation names no authentication key of the holder');
-  if (!verifyJwt(jwt, key.jwk)) throw refused('the signature of the presentation does not hold');
+  if (!(await verifyByJose(jwt, key.jwk))) throw refused('the signature of the presentation does not hold');
   const token = { issuer: holder, jti: `vp ${claims.jti}`, expiresAt: claims.exp * 1_000 + leewayMs };
   if (!(await used.claim(token))) throw refused('the presentation was used before');
 };

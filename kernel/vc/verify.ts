@@ -13,7 +13,7 @@ import {
   statusListCredential,
 } from '../../contracts/vc/credential.ts';
 import { type DidResolver, multikeyOf } from '../did.ts';
-import { importJwk, type ReadJwt, readJwt, verifyJwt } from '../jwt.ts';
+import { importJwk, type ReadJwt, readJwt, verifyByJose } from '../jwt.ts';
 import { credentialJwtType } from './issue.ts';
 import { loadLinkedData } from './linked-data.ts';
 
@@ -152,7 +152,7 @@ const verifyRead = async <Value extends Signed>(
   if (!isDid(value.issuer)) return bad('has an issuer that is no DID');
   const key = await resolver.key(value.issuer, kid, 'assertionMethod');
   if (key === undefined) return bad(`${kid} is no assertion key of its issuer`);
-  return verifyJwt(jwt, key.jwk) ? good(value) : bad('has a signature that does not hold');
+  return (await verifyByJose(jwt, key.jwk)) ? good(value) : bad('has a signature that does not hold');
 };
 
 /** Verifies a credential that was read: time, key and signature. */
