@@ -167,10 +167,14 @@ interface State {
 
 /** Segments that ended longer ago than any request id can be good need not be read for the sake of repeats. */
 const noteSegment = (state: State, segment: number, now: number): void => {
-  if (state.begun.at(-1)?.segment === segment) return;
-  const begun = [...state.begun, { segment, at: now }];
-  const keep = begun.findLastIndex(({ at }) => at <= now - 2 * generationMs);
-  state.begun = begun.slice(Math.max(0, keep));
+  if (state.begun.at(-1)?.segment !== segment) state.begun = [...state.begun, { segment, at: now }];
+};
+
+/** The oldest segment in which a request may have been opened that could come again. */
+const oldestOfLate = (state: State, now: number): number => {
+  const keep = state.begun.findLastIndex(({ at }) => at <= now - 2 * generationMs);
+  state.begun = state.begun.slice(Math.max(0, keep));
+  return state.begun[0]?.segment ?? 0;
 };
 
 const isRepeat = ({ recent, options }: State, account: Account, { agreement, request, part }: UsageOpen): boolean => {
@@ -285,9 +289,9 @@ const add = (state: State, opened: Omit<OpenedAccount, 'peer'>, settled: Readonl
 };
 
 const lowestSegment = (state: State): number => {
-  const { accounts, journal, begun, options } = state;
+  const { accounts, journal, options } = state;
   noteSegment(state, journal?.segment ?? 0, options.clock.now());
-  let lowest = begun[0]?.segment ?? 0;
+  let lowest = oldestOfLate(state, options.clock.now());
   for (const { accesses } of accounts.values())
     for (const { openPlace } of accesses.values()) {
       if (openPlace > 0) lowest = Math.min(lowest, segmentOf(openPlace));

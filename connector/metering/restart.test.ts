@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest';
 import type { Did } from '../../contracts/ids.ts';
 import type { Json } from '../../contracts/json.ts';
 import { manualClock, systemClock } from '../../kernel/clock.ts';
+import { createIds, systemRandom } from '../../kernel/random.ts';
 import { eventually } from '../../test/support/dsp-pair.ts';
 import { diskFull, failingFiles } from '../../test/support/failing-files.ts';
 import {
@@ -42,7 +43,7 @@ const restored = async (
   const old = pair[role];
   await stop(old);
   const party = await startMeterParty(pair.network, { role, files: old.files, changes });
-  await party.metering.agreementInForce(agreementFor(role, { at: systemClock.now() - 60_000 }));
+  await party.metering.agreementInForce(agreementFor(role, { at: pair.startedAt }));
   return party;
 };
 
@@ -102,6 +103,29 @@ describe('after a restart', () => {
     }
     await access(pair, agreement);
     expect((await complete(provider, agreement, 2)).sums.totals).toEqual({ requests: '2', bytes: '6' });
+  });
+
+  test('what the journal holds of settled records is passed over once no request of it can come again', async () => {
+    let offset = 0;
+    const clock = { now: () => systemClock.now() + offset, sleep: systemClock.sleep };
+    const ids = createIds(clock, systemRandom);
+    await using pair = await startMeterPair({ changes: { ...often, segmentBytes: 2_048 }, clock });
+    const { provider, agreement } = pair;
+    const once = () => access(pair, agreement, { open: { request: ids(), at: clock.now() } });
+    const mark = () => provider.options.marks.get('provider');
+    for (let count = 0; count < 6; count += 1) await once();
+    await complete(provider, agreement, 1);
+    expect((await mark()) ?? 0).toBeLessThan(2);
+    offset = 400_000;
+    const newest = Number((await statementOf(provider, agreement, 'newest'))?.payload.seq);
+    await once();
+    await complete(provider, agreement, newest + 1);
+    await eventually(mark, (segment = 0) => segment > 2);
+    await again(provider);
+    expect(provider.metering.meters.provider.count(agreement)).toBe(7);
+    expect(provider.metering.meters.provider.find(agreement)?.accesses.size).toBe(0);
+    await once();
+    expect((await complete(provider, agreement, newest + 2)).sums.totals).toMatchObject({ requests: '8' });
   });
 
   test.each(['draft', 'signed'] as const)('a lost %s goes on where it stood', async (path) => {
@@ -246,9 +270,14 @@ describe('a connector whose rows were restored', () => {
     network.fate = () => 'deliver';
     const before = network.messages.length;
     await using provider = await restored(pair, 'provider');
+    const accepted = await eventually(
+      () => pair.consumer.options.drafts.list({ participant: us, role: 'consumer', agreement }),
+      (found) => found.length === 2,
+    );
+    expect(new Set(accepted.map(({ payload }) => payload.seq))).toEqual(new Set(['1']));
     await eventually(
-      async () => network.messages.slice(before).filter(({ path }) => path === 'draft').length,
-      (count) => count >= 1,
+      async () => provider.options.seqs.newest({ participant: us, role: 'provider', agreement })?.seq,
+      (seq) => seq === 1,
     );
     await systemClock.sleep(50);
     expect(await statementOf(provider, agreement, 'newest')).toBeUndefined();
@@ -303,7 +332,7 @@ describe('a connector whose rows were restored', () => {
     network.apps.set(consumer.did, app);
     await stop(provider);
     await using fresh = await startMeterParty(network, { role: 'provider', changes: often });
-    await fresh.metering.agreementInForce(agreementFor('provider'));
+    await fresh.metering.agreementInForce(agreementFor('provider', { at: pair.startedAt }));
     const before = network.messages.length;
     await eventually(
       async () => network.messages.slice(before).length,

@@ -117,6 +117,15 @@ const transportFor = (network: MeterNetwork, did: Did): PeerTransport => {
   };
 };
 
+/** Delivers a message once more, long after it was sent; what it is answered nobody hears. */
+export const deliverLate = async (network: MeterNetwork, { from, path, body }: Message): Promise<void> => {
+  const peer = from === providerDid ? consumerDid : providerDid;
+  const url = `${originOf(peer)}/ext/1/statements/${path}`;
+  await transportFor(network, from)
+    .post({ participant: us, peer, url, id: 'late', body: body ?? null })
+    .catch(() => undefined);
+};
+
 export interface MeterParty extends AsyncDisposable {
   readonly did: Did;
   readonly role: MeterRole;
@@ -136,6 +145,8 @@ export interface PartyOptions {
   readonly log?: Logger;
   readonly files?: FilePort;
   readonly changes?: Partial<MeteringOptions>;
+  /** What the ports of each life go through: a simulation lets them die. */
+  readonly mortal?: (options: MeteringOptions) => MeteringOptions;
 }
 
 const typOf = (artifact: unknown, typ: Parameters<typeof readJws>[1]) => readJws(artifact, typ);
@@ -150,7 +161,7 @@ export const startMeterParty = async (network: MeterNetwork, its: PartyOptions):
   const options = async (): Promise<MeteringOptions> => ({
     files,
     folder: '/journal',
-    seqs: await openSignedSeqs({ files, crypto: nodeCrypto }, '/signed'),
+    seqs: await openSignedSeqs({ files, crypto: nodeCrypto }, '/signed'), // read anew in each life
     accounts: createSqlMeterAccountStore(rows.db),
     marks: createSqlJournalMarkStore(rows.db),
     drafts: createSqlStatementDraftStore(rows.db),
@@ -183,7 +194,8 @@ export const startMeterParty = async (network: MeterNetwork, its: PartyOptions):
     ...its.changes,
   });
   const open = async (changes: Partial<MeteringOptions> = {}): Promise<Metering> => {
-    const metering = await startMetering({ ...(await options()), ...changes });
+    const all = { ...(await options()), ...changes };
+    const metering = await startMetering(its.mortal?.(all) ?? all);
     const routes = metering.routes({
       log: its.log ?? silentLogger,
       participantOf: () => us,
@@ -292,9 +304,10 @@ export const access = async (
     readonly provider?: Partial<UsageClose>;
     readonly consumer?: Partial<UsageClose>;
     readonly body?: string;
+    readonly open?: Partial<UsageOpen>;
   } = {},
 ): Promise<UsageOpen> => {
-  const entry = openEntry(agreement);
+  const entry = openEntry(agreement, sides.open);
   for (const party of [pair.consumer, pair.provider]) {
     const refusal = await opened(party, entry);
     if (refusal !== null) throw refusal;
@@ -309,6 +322,8 @@ export interface MeterPair extends AsyncDisposable {
   readonly provider: MeterParty;
   readonly consumer: MeterParty;
   readonly agreement: string;
+  /** When the agreement was made: both sides must know the same. */
+  readonly startedAt: number;
 }
 
 /** Both parties with one agreement in force. */
@@ -335,6 +350,7 @@ export const startMeterPair = async (
     provider,
     consumer,
     agreement: info.agreement,
+    startedAt: info.startedAt,
     [Symbol.asyncDispose]: async () => {
       await provider[Symbol.asyncDispose]();
       await consumer[Symbol.asyncDispose]();
