@@ -105,18 +105,18 @@ const judgeRow = (account: Account, K: string, row: DraftRow): Judged => {
 const codeOf = (faults: readonly Judged['fault'][]): StatementRefusal['code'] =>
   (['missing', 'counts', 'time'] as const).find((code) => faults.includes(code)) ?? 'counts';
 
+/** As many as one answer carries; the others are refused in the next round. */
+const maxRefused = 5_000;
+
 const refusedRecords = (judged: readonly Judged[]): StatementRefusal['records'] =>
-  judged.flatMap(({ row, access, fault }) =>
-    fault === undefined
-      ? []
-      : [
-          {
-            request: row.request,
-            part: row.part,
-            have: access?.close == null ? null : haveOfClose(access.close),
-          },
-        ],
-  );
+  judged
+    .filter(({ fault }) => fault !== undefined)
+    .slice(0, maxRefused)
+    .map(({ row, access }) => ({
+      request: row.request,
+      part: row.part,
+      have: access?.close == null ? null : haveOfClose(access.close),
+    }));
 
 const sumsFit = (account: Account, rows: readonly DraftRow[], sums: StatementSums, stated: string): boolean => {
   const totals = totalsAfter(account.chain.totals, rows);

@@ -10,7 +10,7 @@ import { faultsOf } from '../../kernel/http/body.ts';
 /** Drafts of over 5,000 records come in pages under one digest (wire §6): NDJSON, a head and then the rows. */
 
 /** Drafts that are half here; the oldest one goes when there are more. */
-const maxAssembling = 64;
+const maxAssembling = 8;
 const maxLineBytes = 1 << 14;
 const maxFaults = 100;
 

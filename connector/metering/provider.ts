@@ -127,18 +127,17 @@ const saveDraft = async (
   change: { readonly isFinal: boolean; readonly held?: readonly HeldRecord[] },
 ): Promise<StepResult> => {
   const { account } = work;
-  const { isFinal, held = [...account.held.values()] } = change;
+  const { isFinal, held } = change;
   work.isAccepted = false;
   if (rows.length === 0 && !isFinal) {
-    await its.drafts.drop(account.info, held);
+    await its.drafts.drop(account.info, held ?? [...account.held.values()]);
     work.draft = undefined;
-    hold(account, held);
-    return 'again';
+  } else {
+    const draft = await buildDraft({ account, rows, to: its.clock.now(), isFinal, random: its.random });
+    await its.drafts.save(account.info, draft, { replace: true, ...(held === undefined ? {} : { held }) });
+    work.draft = draft;
   }
-  const draft = await buildDraft({ account, rows, to: its.clock.now(), isFinal, random: its.random });
-  await its.drafts.save(account.info, draft, { replace: true, held });
-  hold(account, held);
-  work.draft = draft;
+  if (held !== undefined) hold(account, held);
   return 'again';
 };
 

@@ -15,6 +15,8 @@ import { createDraftPages } from './pages.ts';
 
 export interface StatementRoutes {
   readonly consumer: Consumer;
+  /** Whether a participant has an agreement with this provider at all: nobody else's drafts are even read. */
+  readonly hasProvider: (participant: ParticipantId, caller: Did) => Promise<boolean>;
   /** A consumer asks for a statement. @throws AppError `not-found`, `too-many-requests`. */
   readonly request: (participant: ParticipantId, caller: Did, agreement: string) => Promise<void>;
   /** A complete statement for a party, with its rows, S and K. @throws AppError `not-found`. */
@@ -58,6 +60,7 @@ export const createStatementRoutes = (its: StatementRoutes, options: RouteOption
   app.post(
     '/statements/draft',
     safely(async (c, participant, caller) => {
+      if (!(await its.hasProvider(participant, caller))) throw new AppError('not-found');
       if (!isNdjson(c)) {
         const draft = await readJson(c.req.raw, statementDraft, draftLimits);
         return answer(await its.consumer.draft(participant, caller, draft));

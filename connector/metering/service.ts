@@ -272,13 +272,19 @@ const take = ({ writer, watch }: Pick<Parts, 'writer' | 'watch'>, account: Accou
 };
 
 /** What the routes ask; strangers find nothing. */
-const answersOf = (its: MeteringOptions, { book, writer, watch, completion }: Parts): StatementRoutes => {
+const answersOf = (its: MeteringOptions, { book, meters, writer, watch, completion }: Parts): StatementRoutes => {
   const of = async (role: MeterRole, participant: ParticipantId, caller: Did, agreement: string) => {
     const account = await book.find({ participant, role, agreement });
     return account !== undefined && counterpartyOf(account.info) === caller ? account : undefined;
   };
   return {
     consumer: createConsumer({ ...its, account: book.find, completion, isAsked: watch.isAsked }),
+    hasProvider: async (participant, caller) => {
+      const isTheirs = (info: MeteredAgreement) =>
+        info.role === 'consumer' && info.participant === participant && info.provider === caller;
+      for (const { info } of meters.consumer.accounts()) if (isTheirs(info)) return true;
+      return (await its.accounts.list(participant)).some(({ info }) => isTheirs(info));
+    },
     request: async (participant, caller, agreement) => {
       const account = await of('provider', participant, caller, agreement);
       if (account === undefined) throw new AppError('not-found');

@@ -206,6 +206,8 @@ describe.each(Object.entries(adapters))('StatementDraftStore on %s', (_name, cre
     expect(await drafts.held(key)).toEqual([heldOf('a'), heldOf('b', { claim, isWrittenOff: true })]);
     await drafts.save(key, draftOf(1, 'two'), { replace: true });
     expect(await drafts.held(key)).toHaveLength(2);
+    await drafts.save(key, draftOf(1, 'two'), { replace: true, held: [heldOf('a', { holds: 2, claim }), heldOf('c')] });
+    expect(await drafts.held(key)).toEqual([heldOf('a', { holds: 2, claim }), heldOf('c')]);
     await drafts.drop(key, [heldOf('c')]);
     expect(await drafts.list(key)).toEqual([]);
     expect(await drafts.held(key)).toEqual([heldOf('c')]);

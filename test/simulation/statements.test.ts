@@ -28,7 +28,7 @@ import { Crash, type TornFiles, tornFiles } from '../support/torn-files.ts';
  * of them goes down before or after any of its operations. In the end: the same statements on both sides, every access at
  * most once, none that both sides recorded is lost, and no number was ever signed twice. (ledger §17)
  */
-const seeds = Number(process.env.STEKKER_SEEDS ?? 150);
+const seeds = Number(process.env.STEKKER_SEEDS ?? 100);
 const first = process.env.STEKKER_SEED ?? 'statements';
 
 const pick = (random: Random, below: number): number =>

@@ -129,25 +129,63 @@ export const createSqlJournalMarkStore = (db: MeteringDb): JournalMarkStore => (
   },
 });
 
-const replaceHeld = async (db: MeteringDb, key: AccountKey, held: readonly HeldRecord[]): Promise<void> => {
-  await db
-    .deleteFrom('held_record')
+const heldValues = (key: AccountKey, its: HeldRecord): MeteringTables['held_record'] => ({
+  ...columnsOf(key),
+  request: its.request,
+  part: its.part,
+  claim: its.claim === null ? null : JSON.stringify(its.claim),
+  holds: its.holds,
+  retry_at: its.retryAt,
+  written_off: its.isWrittenOff ? 1 : 0,
+});
+
+const heldOf = (row: MeteringTables['held_record']): HeldRecord => ({
+  request: row.request,
+  part: row.part,
+  claim: row.claim === null ? null : JSON.parse(row.claim),
+  holds: row.holds,
+  retryAt: Number(row.retry_at),
+  isWrittenOff: row.written_off === 1,
+});
+
+const listHeld = async (db: MeteringDb, key: AccountKey): Promise<HeldRecord[]> => {
+  const rows = await db
+    .selectFrom('held_record')
+    .selectAll()
     .where('participant', '=', key.participant)
     .where('role', '=', key.role)
     .where('agreement', '=', key.agreement)
+    .orderBy('request')
+    .orderBy('part')
     .execute();
-  for (const { request, part, claim, holds, retryAt, isWrittenOff } of held)
+  return rows.map(heldOf);
+};
+
+/** Writes only what changed: a consumer that disputes everything must not make each draft dearer than the last. */
+const replaceHeld = async (db: MeteringDb, key: AccountKey, held: readonly HeldRecord[]): Promise<void> => {
+  const nameOf = ({ request, part }: HeldRecord) => `${request} ${part}`;
+  const before = new Map((await listHeld(db, key)).map((one) => [nameOf(one), one]));
+  for (const one of held) {
+    const known = before.get(nameOf(one));
+    before.delete(nameOf(one));
+    if (known !== undefined && JSON.stringify(known) === JSON.stringify(heldOf(heldValues(key, one)))) continue;
+    const values = heldValues(key, one);
     await db
       .insertInto('held_record')
-      .values({
-        ...columnsOf(key),
-        request,
-        part,
-        claim: claim === null ? null : JSON.stringify(claim),
-        holds,
-        retry_at: retryAt,
-        written_off: isWrittenOff ? 1 : 0,
-      })
+      .values(values)
+      .onConflict((conflict) =>
+        conflict.columns(['participant', 'role', 'agreement', 'request', 'part']).doUpdateSet(values),
+      )
+      .execute();
+  }
+  for (const { request, part } of before.values())
+    await db
+      .deleteFrom('held_record')
+      .where('participant', '=', key.participant)
+      .where('role', '=', key.role)
+      .where('agreement', '=', key.agreement)
+      .where('request', '=', request)
+      .where('part', '=', part)
       .execute();
 };
 
@@ -195,25 +233,7 @@ export const createSqlStatementDraftStore = (db: MeteringDb): StatementDraftStor
       .execute();
     return rows.map(({ body }) => JSON.parse(body) as KeptDraft);
   },
-  held: async (key) => {
-    const rows = await db
-      .selectFrom('held_record')
-      .selectAll()
-      .where('participant', '=', key.participant)
-      .where('role', '=', key.role)
-      .where('agreement', '=', key.agreement)
-      .orderBy('request')
-      .orderBy('part')
-      .execute();
-    return rows.map((row) => ({
-      request: row.request,
-      part: row.part,
-      claim: row.claim === null ? null : JSON.parse(row.claim),
-      holds: row.holds,
-      retryAt: Number(row.retry_at),
-      isWrittenOff: row.written_off === 1,
-    }));
-  },
+  held: (key) => listHeld(db, key),
 });
 
 const textOrNull = (value: Json | undefined): string | null =>
