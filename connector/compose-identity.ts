@@ -28,7 +28,21 @@ const trustedIssuersOf =
     return broker === undefined ? [] : [broker.did];
   };
 
-const followBroker = async (base: Base): Promise<Status> => {
+/** Who issued the credentials that were verified here; what is forgotten is learnt again with the next presentation. */
+const maxIssuers = 50_000;
+
+const createIssuerBook = () => {
+  const issuers = new Map<string, Did>();
+  return {
+    issuerOf: (credential: string) => issuers.get(credential),
+    learn: (credential: string, issuer: Did): void => {
+      if (issuers.size >= maxIssuers) issuers.clear();
+      issuers.set(credential, issuer);
+    },
+  };
+};
+
+const followBroker = async (base: Base, issuerOf: (credential: string) => Did | undefined): Promise<Status> => {
   const { broker, participant, client, tokens, db, config } = base;
   if (broker === undefined) return statusWithoutBroker;
   return base.own(
@@ -37,6 +51,7 @@ const followBroker = async (base: Base): Promise<Status> => {
       participant,
       broker: broker.did,
       accreditors: config.STEKKER_ACCREDITORS.map((did) => did as Did),
+      issuerOf,
       store: createSqlStatusStore(db),
       open: createEventStream({ client, tokens, broker: broker.did, url: `${broker.origin}/events` }),
     }),
@@ -79,11 +94,22 @@ export const documentRoutes = ({ participantOf, document }: Base) =>
 export const composeIdentity = async (base: Base) => {
   const { db, did, keys, tokens, resolver, client, clock, used, log, newId, broker, authenticator, document } = base;
   const trustedIssuers = trustedIssuersOf(base);
-  const status = await followBroker(base);
+  const issuers = createIssuerBook();
+  const status = await followBroker(base, issuers.issuerOf);
   const store = createSqlCredentialStore(db);
   const joins = createSqlJoinStore(db);
   const peerFacts = createSqlPeerFactsStore(db, clock);
-  const presentations = createPresentationVerifier({ did, tokens, resolver, client, clock, used, trustedIssuers });
+  const { learn } = issuers;
+  const presentations = createPresentationVerifier({
+    did,
+    tokens,
+    resolver,
+    client,
+    clock,
+    used,
+    trustedIssuers,
+    learn,
+  });
   passOn(base, status, { presentations, peerFacts });
   const standing = { isGood: (credential: string) => !status.isSuspended(credential) };
   const walletOptions = {

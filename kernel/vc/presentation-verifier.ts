@@ -41,6 +41,8 @@ export interface PresentationVerifierOptions {
   readonly used: UsedTokenStore;
   /** Whose credentials of a type count here. */
   readonly trustedIssuers: (type: CredentialType) => readonly Did[];
+  /** Hears who issued a credential that was verified: nobody else's word about it counts from then on (wire §7). */
+  readonly learn?: (credential: string, issuer: Did) => void;
 }
 
 const queryTimeoutMs = 5_000;
@@ -174,7 +176,9 @@ const judge = async (tools: Tools, holder: Did, read: UnverifiedJwt<Credential>)
   if (!isDid(issuer) || !tools.trustedIssuers(typeOf(value)).includes(issuer))
     return bad('is of an issuer not trusted');
   const verified = await verifyReadCredential(read, { resolver: tools.resolver, now: tools.clock.now() });
-  return verified.ok ? tools.status.check(value) : verified;
+  if (!verified.ok) return verified;
+  tools.learn?.(value.id, issuer);
+  return tools.status.check(value);
 };
 
 type Judged = readonly { readonly credential: Credential; readonly result: Checked<number> }[];
