@@ -34,7 +34,7 @@ export interface HubAnchoring {
   /** Hears of checkpoints; before `begin` they go unheard. */
   readonly feed: CheckpointFeed;
   /** Begins to anchor, with the newest checkpoint: once the log's start-up checks have passed, and not before. */
-  readonly begin: (newest: string | undefined) => Promise<void>;
+  readonly begin: (newest: () => string | undefined) => Promise<void>;
   readonly routes: Hono;
   readonly control: AnchorControl;
   /** Null where nothing is anchored. */
@@ -115,7 +115,8 @@ export const composeAnchoring = async (base: Base, options: HubAnchoringOptions)
     begin: async (newest) => {
       if (evm === undefined || settings === undefined) return;
       anchoring = await startAnchoring(base, options, { store, evm, settings });
-      if (newest !== undefined) anchoring.feed(newest);
+      const note = newest(); // asked now: what was published until this moment went unheard
+      if (note !== undefined) anchoring.feed(note);
     },
     routes: createAnchoringRoutes({ base: logPathOf(origin), anchoring: finals, log }),
     control: {

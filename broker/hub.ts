@@ -101,7 +101,7 @@ const startLedger = async (base: Base, parts: LogParts): Promise<Ledger> => {
     checkpointMs: config.STEKKER_CHECKPOINT_MS,
   });
   base.own({ [Symbol.asyncDispose]: () => ledger.close() });
-  await anchoring.begin(ledger.checkpoint);
+  await anchoring.begin(() => ledger.checkpoint);
   return ledger;
 };
 
