@@ -47,7 +47,7 @@ const exitCodes = { done: 0, failed: 1, wrong: 2, interrupted: 130 } as const;
 const run = async ({ json, keep, data }: Options, signal: AbortSignal): Promise<number> => {
   const report = createReport(json ? undefined : (line) => process.stdout.write(`${line}\n`));
   const folder = prepareFolder(data);
-  const terminal = createTerminal({ report, signal });
+  const terminal = createTerminal({ report, signal, cache: folder.at('cache') });
   const owned: AsyncDisposable[] = [];
   /** All at once, for each of them must be able to lose the others; only what stood first, the chain, ends last. */
   const stopAll = async () => {

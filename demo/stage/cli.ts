@@ -27,17 +27,18 @@ const shownSecrets = new Set(['join']);
 const shown = (args: readonly string[]): readonly string[] =>
   shownSecrets.has(args[0] ?? '') ? [args[0] ?? '', '<code>', ...args.slice(2)] : args;
 
-export const createTerminal = ({
-  report,
-  signal,
-}: {
+export interface TerminalOptions {
   readonly report: Report;
   readonly signal: AbortSignal;
-}): Terminal => {
+  /** Folder for what Node has compiled: some thirty commands run in a demo, and each would do it again. */
+  readonly cache: string;
+}
+
+export const createTerminal = ({ report, signal, cache }: TerminalOptions): Terminal => {
   const [node, program] = stekker;
   const attempt: Terminal['attempt'] = (who, args) => {
     report.command(who.who, shown(args));
-    return runProgram(node, [program, ...args, '--json'], { env: who.env, signal });
+    return runProgram(node, [program, ...args, '--json'], { env: { ...who.env, NODE_COMPILE_CACHE: cache }, signal });
   };
   return {
     attempt,

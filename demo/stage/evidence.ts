@@ -63,7 +63,7 @@ const finalReceipts = (scene: Scene, name: HolderName, agreementId: string): Pro
       const all = packed.parse(answer).items.map((text) => packedReceipts.parse(JSON.parse(text)));
       return all.some((one) => statementOf(one).final) ? all : undefined;
     },
-    { what: `the last statement of ${name}`, signal: scene.signal, patienceMs: 30_000 },
+    { what: `the last statement of ${name}`, signal: scene.signal },
   );
 
 const brokerInfo = z.looseObject({ log: z.looseObject({ url: z.string() }) });
@@ -88,7 +88,7 @@ const awaitAnchor = async (scene: Scene, receipts: readonly PackedReceipts[]): P
       const { status } = await ask(`${url}/anchors/newest?covers=${covers}`, { signal });
       return status === 200 ? true : undefined;
     },
-    { what: `an anchor that covers entry ${covers}`, signal, patienceMs: 30_000 },
+    { what: `an anchor that covers entry ${covers}`, signal },
   );
 };
 

@@ -26,10 +26,11 @@ export interface StartOptions {
   /** What its standard output must hold before it counts as started. */
   readonly ready: RegExp;
   readonly signal: AbortSignal;
-  readonly timeoutMs?: number;
 }
 
-const patienceMs = 20_000;
+/** For a start, on a machine that has much else to do; and for an end. */
+const startMs = 60_000;
+const stopMs = 20_000;
 const pollMs = 20;
 
 /** A process that does not start, or a program that fails, with what it said. */
@@ -61,7 +62,7 @@ const stop = async (child: ChildProcess): Promise<void> => {
   if (isOver(child) || child.pid === undefined) return;
   const ended = new Promise<void>((done) => child.once('exit', () => done()));
   child.kill('SIGTERM');
-  const cut = setTimeout(() => child.kill('SIGKILL'), patienceMs);
+  const cut = setTimeout(() => child.kill('SIGKILL'), stopMs);
   await ended;
   clearTimeout(cut);
 };
@@ -91,7 +92,7 @@ export const startProcess = async (options: StartOptions): Promise<Running> => {
   });
   for (const file of files) closeSync(file);
   const output = () => readFileSync(path('out'), 'utf8');
-  const deadline = Date.now() + (options.timeoutMs ?? patienceMs);
+  const deadline = Date.now() + startMs;
   while (!ready.test(output())) {
     if (failure !== undefined || isOver(child) || signal.aborted || Date.now() > deadline) {
       await stop(child);
@@ -149,9 +150,9 @@ export const runProgram = async (
 /** Asks again and again until there is an answer. */
 export const eventually = async <Value>(
   look: () => Promise<Value | undefined>,
-  its: { readonly what: string; readonly signal: AbortSignal; readonly patienceMs?: number },
+  its: { readonly what: string; readonly signal: AbortSignal },
 ): Promise<Value> => {
-  const deadline = Date.now() + (its.patienceMs ?? 20_000);
+  const deadline = Date.now() + startMs;
   for (;;) {
     const found = await look();
     if (found !== undefined) return found;
