@@ -124,7 +124,10 @@ export class Anchoring {
   /** Stops looking at the chain; what was published and not taken yet is queued, so that nothing is lost. */
   async close(): Promise<void> {
     this.#closing.abort();
-    await Promise.race([this.#loop, this.#clock.sleep(graceMs)]); // a node that does not answer holds up no stop
+    const waited = new AbortController();
+    // A node that does not answer holds up no stop, and neither does the timer of this.
+    await Promise.race([this.#loop, this.#clock.sleep(graceMs, waited.signal)]);
+    waited.abort();
     await this.#submitNewest();
   }
 

@@ -113,6 +113,21 @@ describe('anchoring service', () => {
     expect(await sizesOf(second)).toEqual([9, 5]);
   });
 
+  test('no timer outlives a stop, so that the process ends with it', async () => {
+    await using world = await startAnchorWorld();
+    let waiting = 0;
+    const sleep: Clock['sleep'] = async (ms, signal) => {
+      waiting += 1;
+      await systemClock.sleep(ms, signal);
+      waiting -= 1;
+    };
+    const anchoring = await Anchoring.start(optionsOf(world, { clock: { now: systemClock.now, sleep } }));
+    await until('it waits', async () => waiting > 0);
+    await anchoring.close();
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(waiting).toBe(0);
+  });
+
   test('a larger checkpoint takes the place of one that was queued and never sent', async () => {
     await using world = await startAnchorWorld();
     const node = await startNodeInFront(world.anvil.url);
