@@ -38,7 +38,6 @@ export type BrokerEvent = z.infer<typeof brokerEvent>;
 
 /** Every second; `n` is that of the last event, `at` grows. */
 export const heartbeat = z.strictObject({ ...numbered, type: z.literal('heartbeat') });
-export type Heartbeat = z.infer<typeof heartbeat>;
 
 /** All notices in force, before anything else at a first connection or after a long gap. */
 export const snapshot = z.strictObject({

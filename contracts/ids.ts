@@ -3,8 +3,6 @@ type Branded<Name extends string> = string & { readonly [brand]: Name };
 
 /** A decentralised identifier as it stands on the wire, exact string (`wire.md` §1: `did:web`). */
 export type Did = Branded<'Did'>;
-/** A process id of the Dataspace Protocol, `urn:uuid:…`, chosen by one side. */
-export type Pid = Branded<'Pid'>;
 /** `b64u H(agreement payload)`: the key of everything that happens under an agreement (wire §3). */
 export type AgreementDigest = Branded<'AgreementDigest'>;
 /** The local name of one participant of this deployment; part of every key (DESIGN §3, multi-tenant). */

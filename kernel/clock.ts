@@ -56,9 +56,3 @@ export const manualClock = (start: number): ManualClock => {
     },
   };
 };
-
-/** RFC 3339 UTC with three fraction digits, the form of every time on our wire (ledger §2). */
-export const toIso = (ms: number): string => {
-  // biome-ignore lint/style/noRestrictedGlobals: formatting an instant, not reading the time
-  return new Date(ms).toISOString();
-};

@@ -79,13 +79,6 @@ export const spkiOfMultikey = (text: string): Uint8Array | undefined => {
   return isEd25519Spki(spki) ? spki : undefined;
 };
 
-/** A service of a DID document. */
-export interface DidService {
-  readonly id: string;
-  readonly type: string;
-  readonly serviceEndpoint: string;
-}
-
 export type Relationship = 'authentication' | 'assertionMethod' | 'capabilityInvocation' | 'keyAgreement';
 
 export interface DocumentOptions {
@@ -126,7 +119,6 @@ export const buildDidDocument = ({ keys, services, jwkOnly = false }: DocumentOp
     })),
   };
 };
-export type DidDocumentJson = ReturnType<typeof buildDidDocument>;
 
 const publicKeyJwk = z.looseObject({
   kty: z.enum(['EC', 'OKP', 'RSA']),

@@ -3,7 +3,6 @@ import { odrlNamespace } from '../contracts/odrl/policy.ts';
 /** Names of ODRL and of our own, and how peers may write them (odrl §2). */
 
 export const ownNamespace = 'urn:stekker:1:';
-export const useAction = `${odrlNamespace}use`;
 
 /** A term as a full IRI: bare and prefixed names of ODRL are brought to one form. */
 export const fullIri = (term: string): string => {

@@ -1,5 +1,5 @@
 import type { NegotiationState } from '../../contracts/dsp/negotiation.ts';
-import { createMachine, type Process, type ProcessEvent, type Protocol } from '../../contracts/dsp/process.ts';
+import { createMachine, type Process, type Protocol } from '../../contracts/dsp/process.ts';
 
 /** The messages of a contract negotiation, by what they do. */
 export type NegotiationKind =
@@ -12,7 +12,6 @@ export type NegotiationKind =
   | 'termination';
 
 export type NegotiationProcess = Process<NegotiationState, NegotiationKind>;
-export type NegotiationProcessEvent = ProcessEvent<NegotiationState, NegotiationKind>;
 
 const terminates = { termination: 'TERMINATED' } as const;
 

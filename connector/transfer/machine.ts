@@ -1,11 +1,10 @@
-import { createMachine, type Process, type ProcessEvent, type Protocol } from '../../contracts/dsp/process.ts';
+import { createMachine, type Process, type Protocol } from '../../contracts/dsp/process.ts';
 import type { TransferState } from '../../contracts/dsp/transfer.ts';
 
 /** The messages of a transfer process, by what they do. */
 export type TransferKind = 'request' | 'start' | 'suspension' | 'completion' | 'termination';
 
 export type TransferProcess = Process<TransferState, TransferKind>;
-export type TransferProcessEvent = ProcessEvent<TransferState, TransferKind>;
 
 const terminates = { termination: 'TERMINATED' } as const;
 const whileStarted = { suspension: 'SUSPENDED', completion: 'COMPLETED', ...terminates } as const;

@@ -25,7 +25,6 @@ import { leafHash } from './tree.ts';
 export const partBytes = 67_108_864;
 
 export const outcomes = ['ok', 'partial', 'unknown', 'disputed'] as const;
-export type Outcome = (typeof outcomes)[number];
 
 const status = z.union([z.literal(''), z.string().regex(/^[1-5]\d\d$/)], { error: 'is no HTTP status' });
 

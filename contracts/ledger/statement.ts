@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { toBase64Url, utf8 } from '../bytes.ts';
 import type { Crypto } from '../crypto.ts';
-import { canonicalize, type Json } from '../json.ts';
+import { canonicalize } from '../json.ts';
 import type { SignedBy } from './agreement.ts';
 import {
   bad,
@@ -183,6 +183,3 @@ export const readEquivocation = (
   if (!same) return bad('the two are not statements for one number');
   return a.value.payload === b.value.payload ? bad('the two say the same') : good({ a: a.value, b: b.value });
 };
-
-/** The opening of `ext` in a draft row, as canonical JSON. */
-export type Ext = { readonly [key: string]: Json } | null;

@@ -85,4 +85,3 @@ export const hasRules = (policy: { readonly permission?: unknown; readonly prohi
 export const policyRules = z
   .looseObject(ruleLists)
   .refine(hasRules, { message: 'needs a permission or a prohibition' });
-export type PolicyRules = z.infer<typeof policyRules>;
