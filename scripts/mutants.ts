@@ -22,7 +22,8 @@ const root = resolve(import.meta.dirname, '..');
 const folder = join(root, 'test/mutants');
 const skipped = new Set(['node_modules', 'dist', '.git', 'data', '.demo']);
 
-const readMutants = (names: readonly string[]): Mutant[] =>
+/** The committed mutants of these names, or all of them. */
+export const readMutants = (names: readonly string[]): Mutant[] =>
   readdirSync(folder)
     .filter((file) => file.endsWith('.json'))
     .map((file) => ({
@@ -60,26 +61,28 @@ const tryMutant = (copy: string, mutant: Mutant): string | undefined => {
   }
 };
 
-const copy = mkdtempSync(join(tmpdir(), 'stekker-mutants-'));
-try {
-  cpSync(root, copy, {
-    recursive: true,
-    filter: (path) => !skipped.has(path.slice(root.length + 1).split('/')[0] ?? ''),
-  });
-  symlinkSync(join(root, 'node_modules'), join(copy, 'node_modules'));
-  const mutants = readMutants(process.argv.slice(2));
-  const tests = [...new Set(mutants.flatMap((mutant) => mutant.tests))];
-  const whole = runTests(copy, tests);
-  if (whole.red) throw new Error(`the tests must be green before a mutant is tried:\n${whole.output.slice(-4000)}`);
-  let alive = 0;
-  for (const mutant of mutants) {
-    const fault = tryMutant(copy, mutant);
-    if (fault !== undefined) alive += 1;
-    process.stdout.write(`${fault === undefined ? 'killed  ' : 'ALIVE   '} ${mutant.name} (${mutant.rule})\n`);
-    if (fault !== undefined) process.stdout.write(`  ${mutant.why}\n  ${fault}\n`);
+if (import.meta.main) {
+  const copy = mkdtempSync(join(tmpdir(), 'stekker-mutants-'));
+  try {
+    cpSync(root, copy, {
+      recursive: true,
+      filter: (path) => !skipped.has(path.slice(root.length + 1).split('/')[0] ?? ''),
+    });
+    symlinkSync(join(root, 'node_modules'), join(copy, 'node_modules'));
+    const mutants = readMutants(process.argv.slice(2));
+    const tests = [...new Set(mutants.flatMap((mutant) => mutant.tests))];
+    const whole = runTests(copy, tests);
+    if (whole.red) throw new Error(`the tests must be green before a mutant is tried:\n${whole.output.slice(-4000)}`);
+    let alive = 0;
+    for (const mutant of mutants) {
+      const fault = tryMutant(copy, mutant);
+      if (fault !== undefined) alive += 1;
+      process.stdout.write(`${fault === undefined ? 'killed  ' : 'ALIVE   '} ${mutant.name} (${mutant.rule})\n`);
+      if (fault !== undefined) process.stdout.write(`  ${mutant.why}\n  ${fault}\n`);
+    }
+    process.stdout.write(`${mutants.length - alive} mutants killed, ${alive} alive\n`);
+    if (alive > 0 || mutants.length === 0) process.exitCode = 1;
+  } finally {
+    rmSync(copy, { recursive: true, force: true });
   }
-  process.stdout.write(`${mutants.length - alive} mutants killed, ${alive} alive\n`);
-  if (alive > 0 || mutants.length === 0) process.exitCode = 1;
-} finally {
-  rmSync(copy, { recursive: true, force: true });
 }
