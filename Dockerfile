@@ -6,9 +6,11 @@ RUN npm ci --ignore-scripts --no-audit --no-fund && sh deploy/assemble.sh /app
 
 FROM node:26-slim
 COPY --from=build /app /app
-RUN mkdir -p /var/lib/stekker /var/lib/stekker-intent && chown node:node /var/lib/stekker /var/lib/stekker-intent
+# Data on one volume; on another what must never come back out of a backup of it (see docs/guides/container.md).
+RUN for folder in stekker stekker-intent stekker-journal; do mkdir -m 700 "/var/lib/$folder"; done \
+  && chown node:node /var/lib/stekker /var/lib/stekker-intent /var/lib/stekker-journal
 USER node
 ENV NODE_ENV=production STEKKER_DATA=/var/lib/stekker
-VOLUME ["/var/lib/stekker", "/var/lib/stekker-intent"]
+VOLUME ["/var/lib/stekker", "/var/lib/stekker-intent", "/var/lib/stekker-journal"]
 ENTRYPOINT ["node", "/app/dist/bin/stekker.js"]
 CMD ["connector"]

@@ -1,3 +1,5 @@
+import { relative } from 'node:path';
+import { AppError } from '../contracts/errors.ts';
 import type { ParticipantId } from '../contracts/ids.ts';
 import { isAssertionOf, signAssertion } from '../kernel/assertions.ts';
 import { nodeCrypto } from '../kernel/crypto.ts';
@@ -24,8 +26,14 @@ import type { UsageQueries } from './metering/usage.ts';
 /** What is used is written down, stated by both, and brought to the log. */
 
 /** Beside the data folder: a backup of the rows must never bring back an older number that was signed (ledger §8). */
-const journalFolder = ({ STEKKER_DATA, STEKKER_JOURNAL_FOLDER }: ConnectorConfig): string =>
-  STEKKER_JOURNAL_FOLDER ?? `${STEKKER_DATA.replace(/\/+$/, '')}-journal`;
+const journalFolder = ({ STEKKER_DATA, STEKKER_JOURNAL_FOLDER }: ConnectorConfig): string => {
+  const folder = STEKKER_JOURNAL_FOLDER ?? `${STEKKER_DATA.replace(/\/+$/, '')}-journal`;
+  if (!relative(STEKKER_DATA, folder).startsWith('..'))
+    throw new AppError('config-invalid', {
+      detail: 'STEKKER_JOURNAL_FOLDER lies inside STEKKER_DATA, and so inside its backups',
+    });
+  return folder;
+};
 
 type MeteredInterval = NonNullable<Awaited<ReturnType<UsageQueries['ofSeq']>>>;
 

@@ -7,12 +7,17 @@ import { AppError } from '../../contracts/errors.ts';
 
 /** Servers of a service: limits on everything that a slow or hostile client could hold, and a stop that lets work end. */
 
+interface TlsFiles {
+  readonly certFile: string;
+  readonly keyFile: string;
+}
+
 export interface ListenOptions {
   readonly host: string;
   /** 0 takes any free port. */
   readonly port: number;
   /** PEM files; without them a proxy in front ends TLS. */
-  readonly tls?: { readonly certFile: string; readonly keyFile: string } | undefined;
+  readonly tls?: TlsFiles | undefined;
 }
 
 export interface RunningServer extends AsyncDisposable {
@@ -30,8 +35,11 @@ const graceMs = 5_000;
 const bind = (server: Server, { host, port }: ListenOptions): Promise<void> =>
   new Promise((resolve, reject) => {
     server.once('error', (cause: NodeJS.ErrnoException) => {
-      const detail = `port ${port} of ${host} is taken`;
-      reject(cause.code === 'EADDRINUSE' ? new AppError('port-in-use', { detail, cause }) : cause);
+      const isTaken = cause.code === 'EADDRINUSE';
+      const detail = isTaken
+        ? `port ${port} of ${host} is taken`
+        : `this process cannot listen on port ${port} of ${host} (${cause.code ?? cause.message})`;
+      reject(new AppError(isTaken ? 'port-in-use' : 'config-invalid', { detail, cause }));
     });
     server.listen({ host, port }, resolve);
   });
@@ -46,7 +54,22 @@ const stop = (server: Server): Promise<void> =>
     server.closeIdleConnections();
   });
 
-/** Starts a server over a plain request listener. @throws AppError `port-in-use`. */
+const createTlsServer = (limits: object, { certFile, keyFile }: TlsFiles, listener: RequestListener): Server => {
+  try {
+    return createHttpsServer(
+      { ...limits, cert: readFileSync(certFile), key: readFileSync(keyFile), minVersion: 'TLSv1.2' },
+      listener,
+    );
+  } catch (cause) {
+    const why = cause instanceof Error ? cause.message : 'they cannot be read';
+    throw new AppError('config-invalid', {
+      detail: `STEKKER_TLS_CERT ${certFile} and STEKKER_TLS_KEY ${keyFile} are no certificate with its key: ${why}`,
+      cause,
+    });
+  }
+};
+
+/** Starts a server over a plain request listener. @throws AppError `port-in-use`, `config-invalid`. */
 export const listen = async (listener: RequestListener, options: ListenOptions): Promise<RunningServer> => {
   const limits = {
     headersTimeout: headersTimeoutMs,
@@ -55,13 +78,7 @@ export const listen = async (listener: RequestListener, options: ListenOptions):
     maxHeaderSize: maxHeaderBytes,
   };
   const { tls } = options;
-  const server =
-    tls === undefined
-      ? createHttpServer(limits, listener)
-      : createHttpsServer(
-          { ...limits, cert: readFileSync(tls.certFile), key: readFileSync(tls.keyFile), minVersion: 'TLSv1.2' },
-          listener,
-        );
+  const server = tls === undefined ? createHttpServer(limits, listener) : createTlsServer(limits, tls, listener);
   server.maxConnections = maxConnections;
   await bind(server, options);
   const { port } = server.address() as AddressInfo; // a TCP server has one once it listens
@@ -73,7 +90,7 @@ export interface Routes {
   readonly fetch: (request: Request) => Response | Promise<Response>;
 }
 
-/** Starts a server over routes. @throws AppError `port-in-use`. */
+/** Starts a server over routes. @throws AppError `port-in-use`, `config-invalid`. */
 export const serveRoutes = (app: Routes, options: ListenOptions): Promise<RunningServer> =>
   listen(
     getRequestListener((request) => app.fetch(request), { overrideGlobalObjects: false }),
