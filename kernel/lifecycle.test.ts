@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
@@ -67,6 +67,15 @@ describe('data folder', () => {
     writeFileSync(join(root, 'file'), '');
     const options = { ...optionsOf('x'), path: join(root, 'file', 'data') };
     await expect(openDataFolder(options)).rejects.toMatchObject({ code: 'config-invalid' });
+  });
+
+  test('that cannot be written in is a wrong setting', async () => {
+    const options = optionsOf('unwritable');
+    mkdirSync(join(options.path, 'lock'), { recursive: true });
+    await expect(openDataFolder(options)).rejects.toMatchObject({
+      code: 'config-invalid',
+      detail: `this process may not write in the data folder ${options.path}`,
+    });
   });
 });
 

@@ -25,6 +25,9 @@ export interface DataFolderOptions {
 }
 
 const sqliteBusy = 5;
+const sqliteReadOnly = 8;
+const sqliteFull = 13;
+const sqliteCannotOpen = 14;
 
 const codeOf = (error: unknown, member: 'code' | 'errcode'): unknown =>
   typeof error === 'object' && error !== null && member in error
@@ -40,20 +43,35 @@ const makeFolder = (path: string): void => {
   }
 };
 
+const lockFault = (cause: unknown, path: string): unknown => {
+  const code = codeOf(cause, 'errcode');
+  switch (typeof code === 'number' ? code % 256 : undefined) {
+    case sqliteBusy:
+      return new AppError('data-in-use', { detail: `another process works in ${path}`, cause });
+    case sqliteFull:
+      return new AppError('disk-full', { detail: `there is no room to work in ${path}`, cause });
+    case sqliteReadOnly:
+    case sqliteCannotOpen:
+      return new AppError('config-invalid', { detail: `this process may not write in the data folder ${path}`, cause });
+    default:
+      return cause;
+  }
+};
+
 /**
  * A lock of the operating system that ends with the process, however it ends: a file with a process id in it would
  * survive a crash, and says nothing inside a container. SQLite takes it, on every platform, in one way.
  */
 const lockFolder = (path: string): DatabaseSync => {
-  const database = new DatabaseSync(join(path, lockName));
+  let database: DatabaseSync | undefined;
   try {
+    database = new DatabaseSync(join(path, lockName));
     database.exec('pragma busy_timeout = 0');
     database.exec('begin exclusive');
     return database;
   } catch (cause) {
-    database.close();
-    if (codeOf(cause, 'errcode') !== sqliteBusy) throw cause;
-    throw new AppError('data-in-use', { detail: `another process works in ${path}`, cause });
+    database?.close();
+    throw lockFault(cause, path);
   }
 };
 

@@ -9,12 +9,13 @@ import { systemClock } from '../../kernel/clock.ts';
 import { didOf } from '../../kernel/did.ts';
 import { silentLogger } from '../../kernel/log.ts';
 import { freePort } from './holder.ts';
+import { markedRandom, secretText } from './secrets.ts';
 
 /** A real broker or accreditor on loopback, in this process, with a data folder that outlives it. */
 
 const record = z.record(z.string(), z.unknown());
 
-export const managementToken = 'management-token-of-a-test';
+export const managementToken = secretText('token-of-an-operator');
 
 export interface BrokerBench extends AsyncDisposable {
   readonly origin: string;
@@ -57,7 +58,7 @@ export const brokerBench = async (changed: Record<string, string> = {}): Promise
     STEKKER_PUBLIC_HOST: '127.0.0.1',
     STEKKER_PUBLIC_PORT: String(port),
     STEKKER_MANAGEMENT_PORT: '0',
-    STEKKER_PASSPHRASE: 'a passphrase of a test',
+    STEKKER_PASSPHRASE: secretText('passphrase'),
     STEKKER_MANAGEMENT_TOKEN: managementToken,
     STEKKER_CHECKPOINT_MS: '100',
     ...changed,
@@ -70,7 +71,8 @@ export const brokerBench = async (changed: Record<string, string> = {}): Promise
     config,
     start: async (changes = {}, options = {}) => {
       const signal = new AbortController().signal;
-      const running = await startBroker({ ...config, ...changes }, { log: silentLogger, signal, ...options });
+      const own = { log: silentLogger, signal, random: markedRandom };
+      const running = await startBroker({ ...config, ...changes }, { ...own, ...options });
       const operate: Operated['operate'] = async (method, path, body) => {
         const answer = await fetch(`http://127.0.0.1:${running.managementPort}${path}`, {
           method,

@@ -6,12 +6,13 @@ import { type ConnectorOptions, type RunningConnector, startConnector } from '..
 import type { Did } from '../../contracts/ids.ts';
 import { didOf } from '../../kernel/did.ts';
 import { silentLogger } from '../../kernel/log.ts';
-import { type Operated, until } from './broker-bench.ts';
+import { managementToken, type Operated, until } from './broker-bench.ts';
 import { freePort } from './holder.ts';
+import { markedRandom, secretText } from './secrets.ts';
+
+export { managementToken };
 
 /** Real connectors on loopback, in this process, each with a data folder that outlives it. */
-
-export const managementToken = 'management-token-of-a-test';
 
 type Body = Record<string, unknown>;
 
@@ -73,7 +74,7 @@ export const connectorBench = async (env: Record<string, string> = {}): Promise<
     STEKKER_DATA_PORT: String(dataPort),
     STEKKER_MANAGEMENT_PORT: '0',
     STEKKER_GATEWAY_PORT: '0',
-    STEKKER_PASSPHRASE: 'a passphrase of a test',
+    STEKKER_PASSPHRASE: secretText('passphrase'),
     STEKKER_MANAGEMENT_TOKEN: managementToken,
     ...env,
   };
@@ -88,7 +89,8 @@ export const connectorBench = async (env: Record<string, string> = {}): Promise<
     folder: join(folder, 'files'),
     start: async (changes = {}, options = {}) => {
       const { signal } = new AbortController();
-      const running = await startConnector({ ...config, ...changes }, { log: silentLogger, signal, ...options });
+      const own = { log: silentLogger, signal, random: markedRandom };
+      const running = await startConnector({ ...config, ...changes }, { ...own, ...options });
       return {
         ...running,
         operate: operatorOf(running.managementPort),
@@ -101,8 +103,8 @@ export const connectorBench = async (env: Record<string, string> = {}): Promise<
 
 /** Invites a connector at the broker, joins, and waits until its membership is there. */
 export const joinBroker = async (
-  broker: Operated,
-  connector: OperatedConnector,
+  broker: Pick<Operated, 'operate'>,
+  connector: Pick<OperatedConnector, 'did' | 'operate'>,
   { name = 'A member', roles = ['data-holder'] }: { readonly name?: string; readonly roles?: readonly string[] } = {},
 ): Promise<void> => {
   const invited = await broker.operate('POST', '/v1/invitations', { did: connector.did, name, roles });
@@ -115,7 +117,7 @@ export const joinBroker = async (
 
 /** Acquires a dataset: the agreement and where the gateway serves it. */
 export const acquire = async (
-  consumer: OperatedConnector,
+  consumer: Pick<OperatedConnector, 'operate'>,
   wish: { readonly provider: Did; readonly dataset: string; readonly offer?: string },
 ): Promise<{ readonly agreementId: string; readonly agreementDigest: string; readonly dataUrl: string }> => {
   const answer = await consumer.operate('POST', '/v1/acquisitions', wish);
