@@ -1,0 +1,89 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import { z } from 'zod';
+import { managementToken } from './broker-bench.ts';
+import { type ConnectorBench, connectorBench, type Operate, operatorOf } from './chain-world.ts';
+import { freePort } from './holder.ts';
+
+/** A connector as its owner runs it: a process of its own, which can be killed at any moment and started again. */
+
+const root = fileURLToPath(new URL('../..', import.meta.url));
+const readyLine = z.looseObject({ ready: z.literal('connector') });
+
+export interface ChildConnector extends AsyncDisposable {
+  readonly bench: ConnectorBench;
+  readonly operate: Operate;
+  readonly gateway: string;
+  /** Resolves when the program says that it is ready. */
+  readonly start: () => Promise<void>;
+  /** Begins to start and does not wait: to be killed before it is ready. */
+  readonly begin: () => void;
+  /** kill -9; resolves when the process is gone. */
+  readonly kill: () => Promise<void>;
+}
+
+const isReady = (line: string): boolean => {
+  try {
+    return readyLine.safeParse(JSON.parse(line)).success;
+  } catch {
+    return false;
+  }
+};
+
+/** The connector of a bench, at ports that stay the same. */
+export const childConnector = async (env: Record<string, string> = {}): Promise<ChildConnector> => {
+  const [managementPort, gatewayPort] = [await freePort(), await freePort()];
+  const bench = await connectorBench({
+    STEKKER_MANAGEMENT_PORT: String(managementPort),
+    STEKKER_GATEWAY_PORT: String(gatewayPort),
+    STEKKER_LOG_LEVEL: 'error',
+    ...env,
+  });
+  let child: ChildProcess | undefined;
+  let ready: Promise<void> = Promise.resolve();
+  const begin = (): void => {
+    const started = spawn(process.execPath, ['bin/stekker.ts', 'connector'], {
+      cwd: root,
+      env: { PATH: process.env.PATH ?? '', ...bench.env, STEKKER_MANAGEMENT_TOKEN: managementToken },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    child = started;
+    let said = '';
+    started.stderr.on('data', (chunk: Buffer) => {
+      said = `${said}${chunk.toString()}`.slice(-4_000);
+    });
+    const told = Promise.withResolvers<void>();
+    createInterface(started.stdout).on('line', (line) => {
+      if (isReady(line)) told.resolve();
+      else said = `${said}${line}\n`.slice(-4_000);
+    });
+    started.once('exit', () => told.reject(new Error(`the connector ended before it was ready: ${said}`)));
+    ready = told.promise;
+    ready.catch(() => undefined); // whoever waits hears of it
+  };
+  const kill = async (): Promise<void> => {
+    const running = child;
+    child = undefined;
+    if (running === undefined || running.exitCode !== null || running.signalCode !== null) return;
+    const gone = once(running, 'exit');
+    running.kill('SIGKILL');
+    await gone;
+  };
+  return {
+    bench,
+    operate: operatorOf(managementPort),
+    gateway: `http://127.0.0.1:${gatewayPort}`,
+    begin,
+    start: () => {
+      begin();
+      return ready;
+    },
+    kill,
+    [Symbol.asyncDispose]: async () => {
+      await kill();
+      await bench[Symbol.asyncDispose]();
+    },
+  };
+};

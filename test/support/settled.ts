@@ -1,0 +1,115 @@
+import { z } from 'zod';
+import { verifyAnchor } from '../../contracts/anchor/proof.ts';
+import { brokerInfo } from '../../contracts/events.ts';
+import { addUnits } from '../../contracts/ledger/price-plan.ts';
+import { type PackedReceipts, packedReceipts, type TrustFile } from '../../contracts/ledger/receipt.ts';
+import type { UsageRecord } from '../../contracts/ledger/record.ts';
+import type { StatementSums } from '../../contracts/ledger/statement.ts';
+import { type VerifyTools, verifyReceipt } from '../../contracts/ledger/verify.ts';
+import { nodeCrypto } from '../../kernel/crypto.ts';
+import { keccak256 } from '../../kernel/keccak.ts';
+import { until } from './broker-bench.ts';
+import type { ConnectorBench, Operate } from './chain-world.ts';
+import { rowsOf } from './hostile.ts';
+
+/** What both sides hold of an agreement when it is over: their statements, receipts and sums, each by itself. */
+
+export const verifyTools: VerifyTools = {
+  crypto: nodeCrypto,
+  verifyAnchor: (anchor, checkpoint, chains) =>
+    verifyAnchor({ keccak256, sha256: nodeCrypto.sha256 }, anchor, checkpoint, chains),
+};
+
+const patience = 12;
+
+/** Waits longer than `until` does: a start after a kill, a retransmission, a registration in the log. */
+export const atLast = async <Value>(what: string, look: () => Promise<Value | undefined>): Promise<Value> => {
+  for (let round = 0; round < patience; round += 1) {
+    try {
+      return await until(look);
+    } catch (error) {
+      if (round === patience - 1) throw new Error(`${what} did not happen`, { cause: error });
+    }
+  }
+  throw new Error(`${what} did not happen`);
+};
+
+const statementRow = z.looseObject({
+  seq: z.number(),
+  digest: z.string(),
+  payload: z.string(),
+  sums: z.string(),
+  state: z.enum(['signed', 'complete']),
+});
+
+export interface HeldStatement {
+  readonly seq: number;
+  readonly digest: string;
+  readonly isFinal: boolean;
+  readonly isComplete: boolean;
+}
+
+/** Statements of an agreement as a connector keeps them, in order. */
+export const statementsOf = (
+  bench: ConnectorBench,
+  role: 'provider' | 'consumer',
+  agreementDigest: string,
+): readonly HeldStatement[] =>
+  rowsOf(bench, 'select * from statement where role = ? and agreement = ? order by seq', role, agreementDigest)
+    .map((row) => statementRow.parse(row))
+    .map(({ seq, digest, payload, state }) => ({
+      seq,
+      digest,
+      isFinal: z.looseObject({ final: z.boolean() }).parse(JSON.parse(payload)).final,
+      isComplete: state === 'complete',
+    }));
+
+/** Waits until the last statement stands complete at both sides; what both hold. */
+export const finalStatements = async (
+  provider: ConnectorBench,
+  consumer: ConnectorBench,
+  agreementDigest: string,
+): Promise<{ readonly provider: readonly HeldStatement[]; readonly consumer: readonly HeldStatement[] }> =>
+  atLast('the final statement', async () => {
+    const ours = statementsOf(provider, 'provider', agreementDigest);
+    const theirs = statementsOf(consumer, 'consumer', agreementDigest);
+    const isOver = [ours, theirs].every((all) => all.at(-1)?.isFinal === true && all.at(-1)?.isComplete === true);
+    return isOver ? { provider: ours, consumer: theirs } : undefined;
+  });
+
+/** The trust file of a reader who knows the broker's log and nothing else. */
+export const trustIn = async (brokerOrigin: string): Promise<TrustFile> => {
+  const answer = await fetch(`${brokerOrigin}/.well-known/stekker-broker`);
+  const { log } = brokerInfo.parse(await answer.json());
+  const { vkey, registryKey, policy } = log;
+  return { v: 1, type: 'trust', logs: [{ vkey, registryKey, policy }], chains: [] };
+};
+
+export interface Settled {
+  readonly records: readonly UsageRecord[];
+  /** Of the last statement with records. */
+  readonly sums: StatementSums | null;
+  readonly texts: readonly string[];
+}
+
+/** All receipts of an agreement as its party hands them out; each is verified here, offline, by the reader's own trust. */
+export const receiptsOf = async (operate: Operate, agreementId: string, trust: TrustFile): Promise<Settled> => {
+  const texts = await atLast('the receipts', async () => {
+    const answer = await operate('GET', `/v1/receipts?agreement=${encodeURIComponent(agreementId)}`);
+    return answer.status === 200 ? z.array(z.string()).parse(answer.body.items) : undefined;
+  });
+  const files = texts.map((text): PackedReceipts => {
+    const { code, steps } = verifyReceipt(verifyTools, trust, text);
+    if (code !== 0) throw new Error(`a receipt does not verify: ${JSON.stringify(steps)}`);
+    return packedReceipts.parse(JSON.parse(text));
+  });
+  return {
+    texts,
+    records: files.flatMap(({ records }) => records.map(({ record }) => record)),
+    sums: files.at(-1)?.sums ?? null,
+  };
+};
+
+/** Sums of records, made here. */
+export const totalsOf = (records: readonly UsageRecord[]): Record<string, string> =>
+  records.reduce<Record<string, string>>((totals, { units }) => ({ ...addUnits(totals, units) }), {});
