@@ -61,7 +61,7 @@ const priceText = (price: z.infer<typeof plan> | null): string =>
     ? 'free'
     : price.lines
         .map(({ unit, quantity, value }) => {
-          const per = quantity === '1' ? unit : `${quantity} ${unit}`;
+          const per = quantity === '1' ? unit.replace(/s$/, '') : `${quantity} ${unit}`;
           return `${formatAmount(value, price.scale)} ${price.currency} per ${per}`;
         })
         .join(' + ');
