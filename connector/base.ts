@@ -65,6 +65,8 @@ export interface Base extends BaseOptions {
   /** The DID document, exactly as it is served. */
   readonly document: string;
   readonly db: Kysely<ConnectorTables>;
+  /** The same rows without a sync for each write: for what is done again when a power cut takes it. */
+  readonly relaxed: Kysely<ConnectorTables>;
   /** For what others name: peers, callbacks, documents. */
   readonly client: GuardedClient;
   /** For the owner's own sources, which may stand on a private network when the operator says so. */
@@ -92,8 +94,8 @@ export const messageScopes = [scopeOfType('MembershipCredential')];
 /** And a provider's token endpoint: there the application counts, too. */
 export const tokenScopes = [...messageScopes, scopeOfType('ApplicationAccreditationCredential')];
 
-const openDatabase = async ({ config, own }: Pick<Base, 'config' | 'own'>): Promise<Kysely<ConnectorTables>> => {
-  const { db } = own(openSqlite<ConnectorTables>({ path: join(config.STEKKER_DATA, 'connector.sqlite') }));
+const openDatabase = async ({ config, own }: Pick<Base, 'config' | 'own'>): Promise<Pick<Base, 'db' | 'relaxed'>> => {
+  const { db, relaxed } = own(openSqlite<ConnectorTables>({ path: join(config.STEKKER_DATA, 'connector.sqlite') }));
   await migrate(db, 'outbox', outboxMigrations);
   await migrate(db, 'process', processMigrations);
   await migrate(db, 'catalog', catalogMigrations);
@@ -104,7 +106,7 @@ const openDatabase = async ({ config, own }: Pick<Base, 'config' | 'own'>): Prom
   await migrate(db, 'metering', meteringMigrations);
   await migrate(db, 'registration', registrationMigrations);
   await migrate(db, 'followed', followedMigrations);
-  return db;
+  return { db, relaxed };
 };
 
 const documentOf = (keys: ParticipantKeys, root: string): string =>
@@ -144,7 +146,7 @@ export const openBase = async (options: BaseOptions, own: Own, wake: () => void)
     needs: keyNeeds,
   });
   const keys = participantKeys(did, keySet);
-  const db = await openDatabase({ config, own });
+  const { db, relaxed } = await openDatabase({ config, own });
   const { client, sourceClient, resolver, peers } = openClients({ ...options, own });
   const tokens = createTokenService({ keys, clock, random });
   const used = sqlUsedTokens(db);
@@ -162,6 +164,7 @@ export const openBase = async (options: BaseOptions, own: Own, wake: () => void)
     seal: createSecretSeal(keySet.secret('seal'), random),
     document: documentOf(keys, root),
     db,
+    relaxed,
     client,
     sourceClient,
     resolver,

@@ -86,7 +86,7 @@ const build = async (config: ConnectorConfig, options: Required<ConnectorOptions
     await serveRoutes(management, { host: config.STEKKER_MANAGEMENT_HOST, port: config.STEKKER_MANAGEMENT_PORT }),
   );
   const handlers = { ...protocol.handlers, ...identity.handlers, ...usage.evidence?.handlers };
-  const outbox = own(startOutbox({ db: base.db, clock, random, log, handlers, isAlone: true }));
+  const outbox = own(startOutbox({ db: base.relaxed, clock, random, log, handlers, isAlone: true }));
   wake = outbox.wake;
   own(startRepeating({ everyMs: tidyMs, work: () => forgetOld(base.db, clock.now()), clock, log }));
   own(front).open(createPublicApp([protocol.app, identity.routes, tokenApp], isReady));

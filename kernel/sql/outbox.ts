@@ -81,6 +81,7 @@ export const hurryTask = async <Tables extends OutboxTable>(
 };
 
 export interface OutboxOptions {
+  /** Leases and finished tasks need no sync of their own: what a power cut takes of them is done again. */
   readonly db: Kysely<OutboxTable>;
   readonly clock: Clock;
   readonly random: Random;

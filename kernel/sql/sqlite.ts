@@ -22,6 +22,11 @@ interface SqliteOptions {
 
 export interface Sqlite<Tables> {
   readonly db: Kysely<Tables>;
+  /**
+   * The same rows over the same connection, for writes that may be done again: atomic and in order like all others, and a
+   * crash of the program loses none, but a power cut may take those behind the last commit of `db`.
+   */
+  readonly relaxed: Kysely<Tables>;
   readonly [Symbol.asyncDispose]: () => Promise<void>;
 }
 
@@ -75,23 +80,37 @@ const connect = (database: DatabaseSync): DatabaseConnection => {
   };
 };
 
+type SyncLevel = 'full' | 'normal';
+
 /** One connection, taken by one at a time: inside a transaction await only SQL, or everybody waits. */
-const singleDriver = (database: DatabaseSync): Driver => {
+const createTurns = (database: DatabaseSync) => {
   const connection = connect(database);
   let last: Promise<void> = Promise.resolve();
   let release: () => void = () => undefined;
-  const run = (sql: string) => connection.executeQuery(CompiledQuery.raw(sql));
+  let level: SyncLevel | undefined;
   return {
-    init: async () => undefined,
-    acquireConnection: async () => {
+    connection,
+    acquire: async (wanted: SyncLevel) => {
       const before = last;
       const { promise, resolve } = Promise.withResolvers<void>();
       last = promise;
       await before;
       release = resolve;
+      // Not by a prepared statement: SQLite carries this pragma out when it compiles it, and never again.
+      if (wanted !== level) database.exec(`pragma synchronous = ${wanted}`);
+      level = wanted;
       return connection;
     },
-    releaseConnection: async () => release(),
+    release: async () => release(),
+  };
+};
+
+const singleDriver = (database: DatabaseSync, turns: ReturnType<typeof createTurns>, level: SyncLevel): Driver => {
+  const run = (sql: string) => turns.connection.executeQuery(CompiledQuery.raw(sql));
+  return {
+    init: async () => undefined,
+    acquireConnection: () => turns.acquire(level),
+    releaseConnection: turns.release,
     beginTransaction: async () => void (await run('begin immediate')),
     commitTransaction: async () => void (await run('commit')),
     rollbackTransaction: async () => void (await run('rollback')),
@@ -99,12 +118,11 @@ const singleDriver = (database: DatabaseSync): Driver => {
   };
 };
 
-const openDatabase = (path: string, fullSync: boolean): DatabaseSync => {
+const openDatabase = (path: string): DatabaseSync => {
   try {
     const database = new DatabaseSync(path);
     database.exec(`pragma busy_timeout = ${busyTimeoutMs}`);
     database.exec('pragma journal_mode = wal');
-    database.exec(`pragma synchronous = ${fullSync ? 'full' : 'normal'}`);
     database.exec('pragma foreign_keys = on');
     return database;
   } catch (error) {
@@ -115,14 +133,17 @@ const openDatabase = (path: string, fullSync: boolean): DatabaseSync => {
 /** Opens a SQLite database behind Kysely: WAL, foreign keys, full sync by default. */
 export const openSqlite = <Tables>({ path, fullSync = true }: SqliteOptions): Sqlite<Tables> => {
   if (path !== ':memory:') mkdirSync(dirname(path), { recursive: true });
-  const database = openDatabase(path, fullSync);
-  const db = new Kysely<Tables>({
-    dialect: {
-      createAdapter: () => new SqliteAdapter(),
-      createDriver: () => singleDriver(database),
-      createIntrospector: (inner) => new SqliteIntrospector(inner),
-      createQueryCompiler: () => new SqliteQueryCompiler(),
-    },
-  });
-  return { db, [Symbol.asyncDispose]: () => db.destroy() };
+  const database = openDatabase(path);
+  const turns = createTurns(database);
+  const handle = (level: SyncLevel) =>
+    new Kysely<Tables>({
+      dialect: {
+        createAdapter: () => new SqliteAdapter(),
+        createDriver: () => singleDriver(database, turns, level),
+        createIntrospector: (inner) => new SqliteIntrospector(inner),
+        createQueryCompiler: () => new SqliteQueryCompiler(),
+      },
+    });
+  const db = handle(fullSync ? 'full' : 'normal');
+  return { db, relaxed: handle('normal'), [Symbol.asyncDispose]: () => db.destroy() };
 };
