@@ -5,11 +5,11 @@ import { Journal } from '../connector/metering/journal.ts';
 import { systemClock } from '../kernel/clock.ts';
 import { nodeFiles } from '../kernel/files.ts';
 import { silentLogger } from '../kernel/log.ts';
-import type { BenchRow } from './row.ts';
+import { type BenchRow, isTiny, median } from './row.ts';
 
 const recordBytes = 450;
-const roundMs = 700;
-const rounds = 5;
+const roundMs = isTiny ? 50 : 700;
+const rounds = isTiny ? 1 : 5;
 
 const record = JSON.stringify({ t: 'open', filler: 'x'.repeat(recordBytes - 24) });
 
@@ -92,9 +92,6 @@ const journalRate = async (folder: string, waiters: number): Promise<Measured> =
   return { rate, p99Ms: took[Math.floor(took.length * 0.99)] ?? 0 };
 };
 
-const median = (values: readonly number[]): number =>
-  values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? 0;
-
 /** Durable usage records a second, beside a loop of bare durable writes of the same groups in the same run. */
 export const run = async (): Promise<BenchRow[]> => {
   const folder = mkdtempSync(join(tmpdir(), 'stekker-bench-journal-'));
@@ -106,16 +103,17 @@ export const run = async (): Promise<BenchRow[]> => {
         const limit = await bareRate(folder, waiters);
         measured.push({ ...(await journalRate(folder, waiters)), limit });
       }
-      const target = waiters === 32 ? '≥ 150 000/s' : '≥ 500 000/s';
+      const target = waiters === 32 ? 150_000 : 500_000;
+      const p99Ms = median(measured.map((one) => one.p99Ms));
+      const value = median(measured.map(({ rate }) => rate));
       rows.push({
-        name: `usage records into the journal, ${recordBytes} B, durable, ${waiters} waiters; p99 ${median(
-          measured.map(({ p99Ms }) => p99Ms),
-        ).toFixed(2)} ms`,
-        value: median(measured.map(({ rate }) => rate)),
+        name: `usage records into the journal, ${recordBytes} B, durable, ${waiters} waiters; p99 ${p99Ms.toFixed(2)} ms`,
+        value,
         unit: '/s',
         limit: median(measured.map(({ limit }) => limit)),
         ratio: median(measured.map(({ rate, limit }) => rate / limit)),
-        target: `${target}, p99 < 1 ms`,
+        target: `≥ ${target.toLocaleString('en')}/s, p99 < 1 ms`,
+        isHit: value >= target && p99Ms < 1,
         growth: 'constant in records, agreements and participants',
       });
     }

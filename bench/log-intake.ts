@@ -19,10 +19,10 @@ import { createVerifyPool } from '../kernel/verify-pool.ts';
 import { keys, origin } from '../test/support/ledger-world.ts';
 import { joinAll, logBench } from '../test/support/log-bench.ts';
 import { agreementBody, consumer, provider, statementBody } from '../test/support/log-parties.ts';
-import type { BenchRow } from './row.ts';
+import { type BenchRow, isTiny, median } from './row.ts';
 
-const perRound = 4_000;
-const rounds = 4;
+const perRound = isTiny ? 50 : 4_000;
+const rounds = isTiny ? 1 : 4;
 const inFlight = 2_000;
 
 /** Runs `work` for each item, so many at a time, and gives the rate a second. */
@@ -111,22 +111,21 @@ export const run = async (): Promise<BenchRow[]> => {
     await close();
     rmSync(folder, { recursive: true, force: true });
   }
-  const median = (values: readonly number[]) => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? 0;
-  const row = (name: string, of: 'oneCore' | 'pool', target: string): BenchRow => ({
-    name,
-    value: median(rates.map(({ ours }) => ours)),
-    unit: '/s',
-    limit: median(rates.map((rate) => rate[of])),
-    ratio: median(rates.map((rate) => rate.ours / rate[of])),
-    target,
-    growth: 'constant in entries, agreements and participants',
-  });
+  const row = (name: string, of: 'oneCore' | 'pool', target: number | null): BenchRow => {
+    const ratio = median(rates.map((rate) => rate.ours / rate[of]));
+    return {
+      name,
+      value: median(rates.map(({ ours }) => ours)),
+      unit: '/s',
+      limit: median(rates.map((rate) => rate[of])),
+      ratio,
+      target: target === null ? 'for comparison' : '≥ 80 % of the limit',
+      isHit: target === null ? null : ratio >= target,
+      growth: 'constant in entries, agreements and participants',
+    };
+  };
   return [
-    row(
-      `statements into the log, durable, ${inFlight} in flight; checks on one core`,
-      'oneCore',
-      '≥ 80 % of the limit',
-    ),
-    row('the same, beside the checks alone on every core', 'pool', 'for comparison'),
+    row(`statements into the log, durable, ${inFlight} in flight; checks on one core`, 'oneCore', 0.8),
+    row('the same, beside the checks alone on every core', 'pool', null),
   ];
 };

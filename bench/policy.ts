@@ -1,7 +1,7 @@
 import { compilePolicy } from '../policies/compile.ts';
 import { decide } from '../policies/evaluate.ts';
 import { explain } from '../policies/explain.ts';
-import type { BenchRow } from './row.ts';
+import { type BenchRow, isTiny } from './row.ts';
 
 const constraint = (leftOperand: string, operator: string, rightOperand: unknown) => ({
   leftOperand,
@@ -36,7 +36,8 @@ const facts = {
   membership: ['did:web:broker.example'],
 };
 
-const perSecond = (times: number, work: () => void): number => {
+const perSecond = (asked: number, work: () => void): number => {
+  const times = isTiny ? asked / 1_000 : asked;
   for (let index = 0; index < times / 10; index += 1) work();
   const start = process.hrtime.bigint();
   for (let index = 0; index < times; index += 1) work();
@@ -52,25 +53,28 @@ export const run = async (): Promise<BenchRow[]> => {
     permitted += decide(compiled.policy, facts) ? 1 : 0;
   });
   if (permitted === 0) throw new Error('the policy of the benchmark permits nothing');
-  const row = (name: string, value: number, target: string): BenchRow => ({
+  const row = (name: string, value: number, least: number, target: string): BenchRow => ({
     name,
     value,
     unit: '/s',
     limit: null,
     ratio: null,
     target,
+    isHit: value >= least,
     growth: 'linear in the terms of the policy',
   });
   return [
-    row('policy decision, compiled', decided, '≥ 10 M/s per core'),
+    row('policy decision, compiled', decided, 10_000_000, '≥ 10 M/s per core'),
     row(
       'policy explanation, full',
       perSecond(200_000, () => void explain(compiled.policy, facts)),
+      100_000,
       '≥ 100,000/s per core',
     ),
     row(
       'policy compilation',
       perSecond(50_000, () => void compilePolicy(policy, 'access')),
+      100_000,
       '≤ 10 µs each',
     ),
   ];

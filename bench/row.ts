@@ -9,6 +9,14 @@ export interface BenchRow {
   readonly ratio: number | null;
   /** The target of the design, in words: `≥ 22 % of the bare proxy`. */
   readonly target: string;
+  /** Whether the target was reached; null where there is no target, or nothing here to compare with. */
+  readonly isHit: boolean | null;
   /** How cost grows: `constant`, `logarithmic`, `linear in …`. */
   readonly growth: string;
 }
+
+/** Seconds instead of minutes, and figures that mean nothing: for the test that every benchmark still runs. */
+export const isTiny = process.env.BENCH_TINY === '1';
+
+export const median = (values: readonly number[]): number =>
+  values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? 0;

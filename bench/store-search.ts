@@ -8,11 +8,11 @@ import type { Did } from '../contracts/ids.ts';
 import { seededRandom } from '../kernel/random.ts';
 import { migrate } from '../kernel/sql/migrate.ts';
 import { openSqlite, type Sqlite } from '../kernel/sql/sqlite.ts';
-import type { BenchRow } from './row.ts';
+import { type BenchRow, isTiny } from './row.ts';
 
 /** Entries in the store; a million take some minutes to put in: `BENCH_STORE_ENTRIES=1000000`. */
-const entries = Number(process.env.BENCH_STORE_ENTRIES ?? '100000');
-const questions = 500;
+const entries = Number(process.env.BENCH_STORE_ENTRIES ?? (isTiny ? '1000' : '100000'));
+const questions = isTiny ? 20 : 500;
 const vocabulary = 20_000;
 const wordsPerEntry = 12;
 const batch = 500;
@@ -63,15 +63,16 @@ export const run = async (): Promise<BenchRow[]> => {
       found += page.entries.length;
     }
     if (found === 0) throw new Error('no question of the benchmark finds anything');
-    const sorted = times.sort((a, b) => a - b);
+    const p95Ms = times.sort((a, b) => a - b)[Math.floor(times.length * 0.95)] ?? 0;
     return [
       {
-        name: `search, ${entries.toLocaleString('en')} entries, p95`,
-        value: sorted[Math.floor(sorted.length * 0.95)] ?? 0,
+        name: `catalogue search, ${entries.toLocaleString('en')} entries, p95`,
+        value: p95Ms,
         unit: 'ms',
         limit: null,
         ratio: null,
         target: '< 50 ms at one million',
+        isHit: entries < 1_000_000 ? null : p95Ms < 50,
         growth: 'logarithmic: a page walks at most 2,000 places',
       },
     ];

@@ -1,0 +1,217 @@
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { request } from 'undici';
+import { brokerBench, until } from '../test/support/broker-bench.ts';
+import { type ConnectorBench, connectorBench, managementToken } from '../test/support/chain-world.ts';
+import { type ConnectorProcess, startConnectorProcess } from '../test/support/connector-process.ts';
+import { type BenchRow, isTiny, median } from './row.ts';
+
+/**
+ * Contract negotiations between two connectors, each a process of its own with its own database on disk: request, agreement,
+ * both signatures, verification, FINALIZED. Every state is durable at both sides before it is answered.
+ */
+
+const idle = isTiny ? 2 : 30;
+const loads = isTiny ? [3] : [20, 50];
+const perLane = isTiny ? 1 : 4;
+const rounds = isTiny ? 1 : 3;
+/** An EDC connector as it can be tuned (design §6), one negotiation at a time. */
+const edcTunedMs = 175;
+
+/** `BENCH_PROFILE=FOLDER` leaves a CPU profile of each side there. */
+const profiled = (name: string) => {
+  const folder = process.env.BENCH_PROFILE;
+  return folder === undefined ? {} : { execArgv: ['--cpu-prof', `--cpu-prof-dir=${folder}/${name}`] };
+};
+
+const peers = async (env: Record<string, string>) => {
+  const stack = new AsyncDisposableStack();
+  const [provider, consumer] = [stack.use(await connectorBench(env)), stack.use(await connectorBench(env))];
+  const [providerOptions, consumerOptions] = [profiled('provider'), profiled('consumer')];
+  const [providerRuns, consumerRuns] = await Promise.all([
+    startConnectorProcess(provider.env, providerOptions),
+    startConnectorProcess(consumer.env, consumerOptions),
+  ]);
+  stack.use(providerRuns);
+  stack.use(consumerRuns);
+  return { provider, providerRuns, consumerRuns, [Symbol.asyncDispose]: () => stack.disposeAsync() };
+};
+
+const must = async (answer: ReturnType<ConnectorProcess['operate']>) => {
+  const { status, body } = await answer;
+  if (status >= 300) throw new Error(`a connector answered ${status}: ${JSON.stringify(body)}`);
+  return body;
+};
+
+const publish = async (side: ConnectorBench, running: ConnectorProcess): Promise<string> => {
+  const path = join(side.folder, 'levels.json');
+  writeFileSync(path, '{"levels":[1,2,3]}');
+  const { asset } = await must(
+    running.operate('POST', '/v1/publications', {
+      title: 'Waterstanden',
+      upstream: { kind: 'file', path },
+      policy: { template: 'purpose', parameters: { purpose: 'urn:stekker:1:purpose:crisis' } },
+      price: { currency: 'EUR', scale: '4', lines: [{ unit: 'requests', quantity: '1', value: '25' }] },
+    }),
+  );
+  return String((asset as { readonly id: string }).id);
+};
+
+interface Seen {
+  readonly first: number;
+  readonly final: number;
+}
+
+/** Watches the consumer's processes: when each was first seen, and when it was FINALIZED, in ms. */
+const watch = async ({ managementPort }: ConnectorProcess) => {
+  const stopped = new AbortController();
+  const { body } = await request(`http://127.0.0.1:${managementPort}/v1/events`, {
+    headers: { authorization: `Bearer ${managementToken}` },
+    signal: stopped.signal,
+    bodyTimeout: 0,
+  });
+  const firsts = new Map<string, number>();
+  const finals = new Map<string, Seen>();
+  const waiting = new Map<string, (seen: Seen) => void>();
+  const take = (line: string): void => {
+    const { id, state } = JSON.parse(line) as { readonly id?: string; readonly state?: string };
+    if (id === undefined) return;
+    const now = performance.now();
+    const first = firsts.get(id) ?? now;
+    firsts.set(id, first);
+    if (state !== 'FINALIZED' || finals.has(id)) return;
+    finals.set(id, { first, final: now });
+    waiting.get(id)?.({ first, final: now });
+  };
+  const read = async (): Promise<void> => {
+    let rest = '';
+    for await (const chunk of body.setEncoding('utf8')) {
+      const lines = `${rest}${String(chunk)}`.split('\n');
+      rest = lines.pop() ?? '';
+      for (const line of lines) if (line.startsWith('data: ')) take(line.slice(6));
+    }
+  };
+  read().catch(() => undefined); // aborted at the end
+  return {
+    finalized: (id: string): Promise<Seen> => {
+      const seen = finals.get(id);
+      return seen === undefined ? new Promise((resolve) => waiting.set(id, resolve)) : Promise.resolve(seen);
+    },
+    [Symbol.dispose]: () => stopped.abort(),
+  };
+};
+
+type Watch = Awaited<ReturnType<typeof watch>>;
+
+interface Deal {
+  readonly consumer: ConnectorProcess;
+  readonly provider: string;
+  readonly dataset: string;
+  readonly watching: Watch;
+}
+
+const negotiate = async ({ consumer, provider, dataset, watching }: Deal): Promise<Seen> => {
+  const { id } = await must(consumer.operate('POST', '/v1/negotiations', { provider, dataset }));
+  return watching.finalized(String(id));
+};
+
+/** Agreements a second with so many negotiations under way at once. */
+const rate = async (deal: Deal, lanes: number): Promise<number> => {
+  const start = performance.now();
+  const lane = async () => {
+    for (let each = 0; each < perLane; each += 1) await negotiate(deal);
+  };
+  await Promise.all(Array.from({ length: lanes }, lane));
+  return (lanes * perLane * 1_000) / (performance.now() - start);
+};
+
+interface Measured {
+  readonly idleMs: number;
+  readonly rates: readonly number[];
+}
+
+const measure = async (deal: Deal): Promise<Measured> => {
+  for (let warm = 0; warm < (isTiny ? 1 : 20); warm += 1) await negotiate(deal);
+  const times: number[] = [];
+  for (let each = 0; each < idle; each += 1) {
+    const { first, final } = await negotiate(deal);
+    times.push(final - first);
+  }
+  const rates: number[] = [];
+  for (const lanes of loads) {
+    const each: number[] = [];
+    for (let round = 0; round < rounds; round += 1) each.push(await rate(deal, lanes));
+    rates.push(median(each));
+  }
+  return { idleMs: median(times), rates };
+};
+
+const deal = async (
+  { provider, providerRuns, consumerRuns }: Awaited<ReturnType<typeof peers>>,
+  watching: Watch,
+): Promise<Deal> => ({
+  consumer: consumerRuns,
+  provider: provider.did,
+  dataset: await publish(provider, providerRuns),
+  watching,
+});
+
+/** Nobody asks for credentials: callers prove their DID and no more. */
+const withMockIdentity = async (): Promise<Measured> => {
+  await using both = await peers({});
+  using watching = await watch(both.consumerRuns);
+  return await measure(await deal(both, watching));
+};
+
+/** Members of a broker, which each side proves by presentation; agreements are registered in its log. */
+const withDcp = async (): Promise<Measured> => {
+  await using side = await brokerBench();
+  await using broker = await side.start();
+  await using both = await peers({ STEKKER_BROKER_URL: side.origin });
+  for (const [place, one] of [both.providerRuns, both.consumerRuns].entries()) {
+    const status = await must(one.operate('GET', '/v1/status'));
+    const invited = await broker.operate('POST', '/v1/invitations', {
+      did: status.did,
+      name: `Member ${place}`,
+      roles: ['data-holder'],
+    });
+    await must(one.operate('POST', '/v1/join', { code: invited.body.joinCode }));
+    await until(async () => ((await must(one.operate('GET', '/v1/status'))).member === true ? true : undefined));
+  }
+  using watching = await watch(both.consumerRuns);
+  return await measure(await deal(both, watching));
+};
+
+/** Idle and under load, with mock identity and with DCP. */
+export const run = async (): Promise<BenchRow[]> => {
+  const growth = 'constant in agreements, data sets and participants';
+  const rows: BenchRow[] = [];
+  for (const [name, targetMs, work] of [
+    ['mock identity', 20, withMockIdentity],
+    ['DCP', 50, withDcp],
+  ] as const) {
+    const { idleMs, rates } = await work();
+    rows.push({
+      name: `contract negotiation, idle, request to FINALIZED, ${name}`,
+      value: idleMs,
+      unit: 'ms',
+      limit: null,
+      ratio: null,
+      target: `< ${targetMs} ms`,
+      isHit: idleMs < targetMs,
+      growth,
+    });
+    for (const [place, value] of rates.entries())
+      rows.push({
+        name: `contract negotiations, ${loads[place]} in parallel, durable at both sides, ${name}`,
+        value,
+        unit: '/s',
+        limit: null,
+        ratio: null,
+        target: `≥ 10 × EDC; one tuned EDC negotiation takes ${edcTunedMs} ms, and EDC is not run here`,
+        isHit: null,
+        growth,
+      });
+  }
+  return rows;
+};
