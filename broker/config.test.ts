@@ -1,11 +1,12 @@
 import { describe, expect, test } from 'vitest';
+import { secretText } from '../test/support/secrets.ts';
 import { anchorSettings, readBrokerConfig } from './config.ts';
 
 const least = {
   STEKKER_DATA: '/var/lib/stekker',
   STEKKER_PUBLIC_URL: 'https://broker.example',
-  STEKKER_PASSPHRASE: 'a sentence nobody guesses',
-  STEKKER_MANAGEMENT_TOKEN: 'kq3-24-characters-or-more-1',
+  STEKKER_PASSPHRASE: secretText('passphrase'),
+  STEKKER_MANAGEMENT_TOKEN: secretText('token-of-an-operator'),
 };
 const contract = '0x5FbDB2315678afecb367f032d93F642f64180aa3';
 const key = `0x${'ab'.repeat(32)}`;

@@ -8,6 +8,7 @@ import type { Did } from '../../contracts/ids.ts';
 import { type RunningServer, serveRoutes } from '../../kernel/http/server.ts';
 import { type Connector, managementToken, startConnector } from '../../test/support/connectors.ts';
 import { ordinary } from '../../test/support/dsp-pair.ts';
+import { secretText } from '../../test/support/secrets.ts';
 import { runService } from '../service.ts';
 import { main } from '../stekker.ts';
 
@@ -565,7 +566,7 @@ describe('commands of a broker and an accreditor', () => {
 
 describe('every command', () => {
   test('says what to check when the token is wrong, and what to start when nothing is there', async () => {
-    const wrong = await run(consumer, ['usage'], { STEKKER_MANAGEMENT_TOKEN: 'another-token-of-24-chars' });
+    const wrong = await run(consumer, ['usage'], { STEKKER_MANAGEMENT_TOKEN: secretText('another-token') });
     expect(wrong).toMatchObject({ code: 1, err: expect.stringContaining('STEKKER_MANAGEMENT_TOKEN') });
     expect(await run({ api: 'http://127.0.0.1:1' }, ['usage'])).toMatchObject({
       code: 1,

@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest';
 import type { Did, ParticipantId } from '../../contracts/ids.ts';
 import { systemClock } from '../../kernel/clock.ts';
 import { silentLogger } from '../../kernel/log.ts';
+import { secretText } from '../../test/support/secrets.ts';
 import { createApi } from './endpoint.ts';
 import { addEventRoutes } from './event-routes.ts';
 import { createProcessFeed } from './feed.ts';
@@ -49,7 +50,7 @@ describe('the feed of changes', () => {
 
   test('a reader that does not read is cut off, with what was waiting for it', async () => {
     const feed = createProcessFeed('run');
-    const token = 'token-of-the-operator-00001';
+    const token = secretText('token-of-the-operator');
     const api = createApi({ participant: us, token, hosts: [], log: silentLogger });
     addEventRoutes(api, { feed, clock: systemClock, signal: new AbortController().signal });
     const headers = { host: 'localhost', authorization: `Bearer ${token}` };

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Did } from '../../contracts/ids.ts';
-import { type Connector, startConnector } from '../../test/support/connectors.ts';
+import { type Connector, managementToken, startConnector } from '../../test/support/connectors.ts';
 import { ordinary } from '../../test/support/dsp-pair.ts';
 
 let provider: Connector;
@@ -57,7 +57,7 @@ const typeOf = (body: unknown) => (body as { type?: string }).type?.split(':').a
 
 describe("who may use the operator's API", () => {
   test('nobody without the token, and the answer is a problem', async () => {
-    for (const authorization of ['', 'Bearer wrong', 'Bearer token-of-the-operator-0000']) {
+    for (const authorization of ['', 'Bearer wrong', `Bearer ${managementToken.slice(0, -1)}`]) {
       const { status, body, headers } = await provider.call('GET', '/v1/status', { headers: { authorization } });
       expect(status).toBe(401);
       expect(typeOf(body)).toBe('unauthenticated');
@@ -71,7 +71,7 @@ describe("who may use the operator's API", () => {
     const { port } = new URL(provider.api);
     const ask = (host: string) =>
       new Promise<number>((resolve, reject) => {
-        const headers = { host, authorization: 'Bearer token-of-the-operator-00001' };
+        const headers = { host, authorization: `Bearer ${managementToken}` };
         request({ host: 'localhost', port, path: '/v1/status', headers }, (answer) => {
           answer.resume();
           resolve(answer.statusCode ?? 0);
@@ -569,7 +569,7 @@ describe('events', () => {
     const stop = new AbortController();
     const response = await fetch(`${side.api}/v1/events`, {
       headers: {
-        authorization: 'Bearer token-of-the-operator-00001',
+        authorization: `Bearer ${managementToken}`,
         ...(lastId === '' ? {} : { 'last-event-id': lastId }),
       },
       signal: stop.signal,
@@ -622,7 +622,7 @@ describe('events', () => {
   test('are limited in number, and a reader that goes makes room', async () => {
     await using busy = await startConnector();
     const stop = new AbortController();
-    const headers = { authorization: 'Bearer token-of-the-operator-00001' };
+    const headers = { authorization: `Bearer ${managementToken}` };
     const open = () => fetch(`${busy.api}/v1/events`, { headers, signal: stop.signal });
     const streams = await Promise.all(Array.from({ length: 32 }, open));
     expect(streams.map(({ status }) => status)).toEqual(Array.from({ length: 32 }, () => 200));
@@ -741,7 +741,7 @@ describe('identity and evidence', () => {
   test('a receipt comes byte for byte, or says when', async () => {
     const id = '1190b0b2-7c00-7000-8000-000000000001';
     const response = await fetch(`${consumer.api}/v1/receipts/${id}?withhold=sums`, {
-      headers: { authorization: 'Bearer token-of-the-operator-00001' },
+      headers: { authorization: `Bearer ${managementToken}` },
     });
     expect(await response.text()).toBe(`{"request":"${id}","sums":null,"type":"receipt"}`);
     const early = await consumer.call('GET', `/v1/receipts/0${id.slice(1)}`);

@@ -1,10 +1,11 @@
 import { z } from '@hono/zod-openapi';
 import { describe, expect, test } from 'vitest';
 import { AppError } from '../../contracts/errors.ts';
+import { secretText } from '../../test/support/secrets.ts';
 import { silentLogger } from '../log.ts';
 import { createOperatorApi, operation, pageOf, pageQuery, toPage } from './operations.ts';
 
-const token = 'token-of-24-characters-0';
+const token = secretText('token-of-an-operator');
 const rows = ['a', 'b', 'c'];
 const api = createOperatorApi({
   title: 'Probe',

@@ -1,8 +1,9 @@
 import { describe, expect, test } from 'vitest';
 import { isAppError } from '../../contracts/errors.ts';
+import { secretText } from '../../test/support/secrets.ts';
 import { createOperatorCheck } from './operator.ts';
 
-const token = 'a-token-of-24-characters';
+const token = secretText('token-of-an-operator');
 const check = createOperatorCheck({ token, hosts: ['Connector.example'] });
 const request = (headers: Record<string, string>) => new Request('http://localhost/', { headers });
 const codeOf = (work: () => void) => {

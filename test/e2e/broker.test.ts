@@ -19,6 +19,7 @@ import { listen } from '../../kernel/http/server.ts';
 import { readJwt, verifyJwt } from '../../kernel/jwt.ts';
 import { type BrokerBench, brokerBench, type Operated, until } from '../support/broker-bench.ts';
 import { freePort, type Holder, joinBody, requestBody, startHolder } from '../support/holder.ts';
+import { secretText } from '../support/secrets.ts';
 
 /** A real broker over HTTP on loopback, and participants that have only what it takes. */
 
@@ -182,13 +183,13 @@ describe('a broker', () => {
   test('issues a membership to a member, and the delivery echoes the token of the request', async () => {
     const world = await startWorld();
     const alice = await joinedHolder(world, 51);
-    const location = await ask(world, alice, 'request-1', 'a-token-of-alice');
+    const location = await ask(world, alice, 'request-1', secretText('token-of-alice'));
     expect(await settled(world, alice, location)).toBe('ISSUED');
     expect(alice.received).toEqual([
       {
         path: '/dcp/credentials',
         from: world.bench.did,
-        token: 'a-token-of-alice',
+        token: secretText('token-of-alice'),
         message: expect.objectContaining({ type: 'CredentialMessage', status: 'ISSUED', holderPid: 'request-1' }),
       },
     ]);
@@ -392,7 +393,7 @@ describe('starting a broker', () => {
   test('what is wrong is said with its code, and nothing is left behind', async () => {
     const bench = keep(await brokerBench());
     await (await bench.start())[Symbol.asyncDispose]();
-    await expect(bench.start({ STEKKER_PASSPHRASE: 'another passphrase' })).rejects.toMatchObject({
+    await expect(bench.start({ STEKKER_PASSPHRASE: secretText('another-passphrase') })).rejects.toMatchObject({
       code: 'passphrase-wrong',
     });
     const other = `http://localhost:${await freePort()}`;

@@ -57,6 +57,7 @@ import { sqlUsedTokens } from '../../kernel/sql/used-tokens.ts';
 import { policyFaults } from '../../policies/compile.ts';
 import type { Facts } from '../../policies/facts.ts';
 import { ordinary, tenant } from './dsp-pair.ts';
+import { markedRandom, secretText } from './secrets.ts';
 
 /**
  * Connectors on loopback: real servers, DID documents, SI tokens, catalog, negotiation and transfer on SQLite, and the
@@ -64,7 +65,7 @@ import { ordinary, tenant } from './dsp-pair.ts';
  * only what the API needs to be asked about.
  */
 
-export const managementToken = 'token-of-the-operator-00001';
+export const managementToken = secretText('token-of-the-operator');
 
 export interface Connector extends AsyncDisposable {
   readonly did: Did;
@@ -144,7 +145,7 @@ const heldApplications = (): Applications & { readonly nameOf: (key: string) => 
   const keys = new Map<string, { readonly key: string; readonly createdAt: number }>();
   return {
     add: async (_participant, application) => {
-      const key = Buffer.from(systemRandom.bytes(24)).toString('base64url');
+      const key = Buffer.from(markedRandom.bytes(24)).toString('base64url');
       keys.set(application, { key, createdAt: systemClock.now() });
       return { key };
     },
@@ -282,7 +283,7 @@ export const startConnector = async (options: ConnectorOptions = {}): Promise<Co
     },
     dataPlane: {
       open: async (row) =>
-        buildDataAddress('urn:stekker:1:http', `${root}/data/${row.pid}/`, { grant: 'secret-grant-marker' }),
+        buildDataAddress('urn:stekker:1:http', `${root}/data/${row.pid}/`, { grant: secretText('grant') }),
       close: async () => undefined,
     },
     decisions: { next: async (row) => (options.decideTransfer ?? startedByProvider)(row) },

@@ -42,6 +42,7 @@ import { createIds, systemRandom } from '../../kernel/random.ts';
 import { migrate } from '../../kernel/sql/migrate.ts';
 import { openSqlite } from '../../kernel/sql/sqlite.ts';
 import { sqlUsedTokens, type UsedTokenTable, usedTokenMigrations } from '../../kernel/sql/used-tokens.ts';
+import { markedRandom } from './secrets.ts';
 import { type ArrayMeter, type ArrayMeterOptions, createArrayMeter } from './usage-meter.ts';
 
 /**
@@ -302,7 +303,7 @@ export const startWorld = async (options: WorldOptions = {}) => {
   const dataPort = await freePort();
   const dataOrigin = `http://localhost:${dataPort}`;
   const tokenEndpoint = () => `${provider.origin}/ext/1/tokens`;
-  const shared = { clock, random: systemRandom, log: options.log ?? silentLogger, newId };
+  const shared = { clock, random: markedRandom, log: options.log ?? silentLogger, newId };
   const providerTerms = {
     find: async (_participant: ParticipantId, id: string) =>
       id === agreementId ? (isEnded ? ('ended' as const) : terms) : undefined,

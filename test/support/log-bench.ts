@@ -15,6 +15,7 @@ import { createVerifyPool } from '../../kernel/verify-pool.ts';
 import { signDer, signEd25519 } from './keys.ts';
 import { keys, origin } from './ledger-world.ts';
 import { consumer, documentOf, keyEventBody, logStart, provider, type Signer, stranger } from './log-parties.ts';
+import { marked } from './secrets.ts';
 import { tornFiles } from './torn-files.ts';
 
 /** A log on adapters in memory, for tests: what survives a restart is held here. */
@@ -84,7 +85,7 @@ export const logBench = ({
     crypto: nodeCrypto,
     verifyInPool: createVerifyPool(nodeCrypto),
     clock: shiftedClock(logStart),
-    random: seededRandom('log bench'),
+    random: marked(seededRandom('log bench')),
     log: silentLogger,
     limits: { batchMs: 1 },
     checkpointMs: 1,

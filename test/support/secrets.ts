@@ -16,10 +16,12 @@ const markerBytes = Buffer.from(`${secretMarker}000`, 'base64url');
  * Randomness for services in tests: what is long enough to be a secret in itself (join codes, grants, keys of applications)
  * carries the marker in its base64url form, and the rest of it is random.
  */
-export const markedRandom: Random = {
+export const marked = (random: Random): Random => ({
   bytes: (length) => {
-    const bytes = systemRandom.bytes(length);
+    const bytes = random.bytes(length);
     if (length >= 2 * markerBytes.length) bytes.set(markerBytes);
     return bytes;
   },
-};
+});
+
+export const markedRandom: Random = marked(systemRandom);
