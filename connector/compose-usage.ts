@@ -28,7 +28,7 @@ import type { UsageQueries } from './metering/usage.ts';
 /** Beside the data folder: a backup of the rows must never bring back an older number that was signed (ledger §8). */
 const journalFolder = ({ STEKKER_DATA, STEKKER_JOURNAL_FOLDER }: ConnectorConfig): string => {
   const folder = STEKKER_JOURNAL_FOLDER ?? `${STEKKER_DATA.replace(/\/+$/, '')}-journal`;
-  if (!relative(STEKKER_DATA, folder).startsWith('..'))
+  if (!/^\.\.(\/|$)/.test(relative(STEKKER_DATA, folder)))
     throw new AppError('config-invalid', {
       detail: 'STEKKER_JOURNAL_FOLDER lies inside STEKKER_DATA, and so inside its backups',
     });

@@ -136,6 +136,13 @@ describe('docker-compose.yml', () => {
       expect(Object.keys(environment).filter((key) => key.startsWith('STEKKER_MANAGEMENT_HOST'))).toEqual([]);
   });
 
+  test('own applications are served on the loopback interface of the machine alone', () => {
+    const { environment = {}, ports = [] } = compose.services.connector ?? {};
+    const gateway = connectorSettings.STEKKER_GATEWAY_PORT.example;
+    expect(environment.STEKKER_GATEWAY_HOST).toBe('0.0.0.0');
+    expect(ports.filter((port) => port.endsWith(`:${gateway}`))).toEqual([`127.0.0.1:${gateway}:${gateway}`]);
+  });
+
   test('every folder is made for the user of the image, who is not root', () => {
     const image = readFileSync(join(root, 'Dockerfile'), 'utf8');
     expect(image).toMatch(/^USER node$/m);
