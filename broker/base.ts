@@ -8,7 +8,6 @@ import type { Clock } from '../kernel/clock.ts';
 import { buildDidDocument, createDidResolver, type DidResolver, didOf } from '../kernel/did.ts';
 import { nodeFiles } from '../kernel/files.ts';
 import { createGuardedClient, type GuardedClient } from '../kernel/http/client.ts';
-import type { Operation } from '../kernel/http/operations.ts';
 import {
   type KeyNeeds,
   type KeySet,
@@ -44,6 +43,7 @@ import type { BrokerConfig } from './config.ts';
 import type { DeliverToHolder, Grants } from './credentials/ports.ts';
 import { createIssuerRoutes } from './credentials/routes.ts';
 import { createIssuer, type Issuer } from './credentials/service.ts';
+import type { Operation } from './management/api.ts';
 import { credentialOperations } from './management/operations.ts';
 
 /** What both roles of this program are made of: one part of the composition root. */

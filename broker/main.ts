@@ -1,6 +1,5 @@
 import { type Clock, systemClock } from '../kernel/clock.ts';
 import { nodeFiles } from '../kernel/files.ts';
-import { createOperatorApi } from '../kernel/http/operations.ts';
 import { serveRoutes } from '../kernel/http/server.ts';
 import { type Own, openDataFolder, type RunningService, startRepeating, startService } from '../kernel/lifecycle.ts';
 import type { Logger } from '../kernel/log.ts';
@@ -12,6 +11,7 @@ import { createPublicApp } from './app.ts';
 import { type Base, openBase, type RoleParts } from './base.ts';
 import type { BrokerConfig } from './config.ts';
 import { composeHub } from './hub.ts';
+import { createManagementRoutes } from './management/api.ts';
 
 /** Starts a broker, or an accreditor. */
 
@@ -43,7 +43,7 @@ const serve = async ({ config, own, document, log }: Base, parts: RoleParts) => 
       tls: tlsOf(config),
     }),
   );
-  const api = createOperatorApi({
+  const api = createManagementRoutes({
     title: `Stekker ${config.STEKKER_ROLE}`,
     operations,
     token: config.STEKKER_MANAGEMENT_TOKEN,

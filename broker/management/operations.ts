@@ -3,7 +3,8 @@ import { isDid } from '../../contracts/ids.ts';
 import { formatTime, parsePeerTime } from '../../contracts/time.ts';
 import { accreditationSubject, membershipSubject } from '../../contracts/vc/credential.ts';
 import { isDidWeb } from '../../kernel/did.ts';
-import { type Operation, operation, pageOf, pageQuery, toPage } from '../../kernel/http/operations.ts';
+import { pageOf, pageQuery, pageThrough } from '../../kernel/http/paging.ts';
+import { type Operation, operation } from './api.ts';
 import type {
   AccreditationControl,
   AnchorControl,
@@ -57,6 +58,7 @@ export const registerOperations = (register: RegisterControl): readonly Operatio
   operation({
     method: 'post',
     path: '/v1/invitations',
+    id: 'invite',
     summary: 'Invite a DID, with a one-time code for it alone; again to change name and roles.',
     tag: 'participants',
     body: z.strictObject({ did: memberDid, name: z.string().min(1).max(200), roles: membershipSubject.shape.role }),
@@ -70,19 +72,24 @@ export const registerOperations = (register: RegisterControl): readonly Operatio
   operation({
     method: 'get',
     path: '/v1/participants',
+    id: 'listParticipants',
     summary: 'List participants in order of DID.',
     tag: 'participants',
     query: pageQuery.extend({ state: z.enum(['invited', 'joined', 'left']).optional() }),
     status: 200,
     answer: pageOf(participant),
-    handle: async ({ query: { after, limit, state } }) => {
-      const rows = await register.page({ after, limit: limit + 1, ...(state === undefined ? {} : { state }) });
-      return toPage(rows, { limit, keyOf: (one) => one.did, show: showParticipant });
-    },
+    handle: ({ query: { state, ...query } }) =>
+      pageThrough(
+        query,
+        (page) => register.page({ ...page, ...(state === undefined ? {} : { state }) }),
+        (one) => one.did,
+        showParticipant,
+      ),
   }),
   operation({
     method: 'delete',
     path: '/v1/participants/{did}',
+    id: 'endMembership',
     summary: 'End a membership and revoke the credentials that prove it.',
     tag: 'participants',
     params: z.object({ did }),
@@ -118,11 +125,17 @@ const reason = z.string().min(1).max(1000);
 
 const changeOperation = (
   credentials: CredentialControl,
-  its: { readonly change: 'revoked' | 'reinstated'; readonly name: string; readonly summary: string },
+  its: {
+    readonly change: 'revoked' | 'reinstated';
+    readonly name: string;
+    readonly id: string;
+    readonly summary: string;
+  },
 ): Operation =>
   operation({
     method: 'post',
     path: `/v1/credentials/{id}/${its.name}`,
+    id: its.id,
     summary: its.summary,
     tag: 'credentials',
     params: z.object({ id: uuid }),
@@ -142,6 +155,7 @@ const suspensionOperation = (credentials: CredentialControl): Operation =>
   operation({
     method: 'post',
     path: '/v1/credentials/{id}/suspension',
+    id: 'suspendCredential',
     summary: 'Suspend a credential: nothing new begins, and what runs goes on until `effectiveAt`.',
     tag: 'credentials',
     params: z.object({ id: uuid }),
@@ -163,19 +177,24 @@ export const credentialOperations = (credentials: CredentialControl): readonly O
   operation({
     method: 'get',
     path: '/v1/credentials',
+    id: 'listCredentials',
     summary: 'List what was issued, in order of id.',
     tag: 'credentials',
     query: pageQuery.extend({ holder: did.optional() }),
     status: 200,
     answer: pageOf(credential),
-    handle: async ({ query: { after, limit, holder } }) => {
-      const rows = await credentials.page({ after, limit: limit + 1, ...(holder === undefined ? {} : { holder }) });
-      return toPage(rows, { limit, keyOf: (one) => one.id, show: showCredential });
-    },
+    handle: ({ query: { holder, ...query } }) =>
+      pageThrough(
+        query,
+        (page) => credentials.page({ ...page, ...(holder === undefined ? {} : { holder }) }),
+        (one) => one.id,
+        showCredential,
+      ),
   }),
   operation({
     method: 'get',
     path: '/v1/credentials/{id}',
+    id: 'getCredential',
     summary: 'One credential, in both forms.',
     tag: 'credentials',
     params: z.object({ id: uuid }),
@@ -193,10 +212,16 @@ export const credentialOperations = (credentials: CredentialControl): readonly O
   changeOperation(credentials, {
     change: 'revoked',
     name: 'revocation',
+    id: 'revokeCredential',
     summary: 'Revoke a credential for good, and with it every other one of the same grant.',
   }),
   suspensionOperation(credentials),
-  changeOperation(credentials, { change: 'reinstated', name: 'reinstatement', summary: 'End a suspension.' }),
+  changeOperation(credentials, {
+    change: 'reinstated',
+    name: 'reinstatement',
+    id: 'reinstateCredential',
+    summary: 'End a suspension.',
+  }),
 ];
 
 const { application, purposes, criteria, level } = accreditationSubject.shape;
@@ -231,6 +256,7 @@ export const accreditationOperations = (accreditations: AccreditationControl): r
   operation({
     method: 'post',
     path: '/v1/accreditations',
+    id: 'accredit',
     summary:
       'Accredit an application in a version, run by a holder, for purposes; the holder is offered the credential.',
     tag: 'accreditations',
@@ -253,17 +279,13 @@ export const accreditationOperations = (accreditations: AccreditationControl): r
   operation({
     method: 'get',
     path: '/v1/accreditations',
+    id: 'listAccreditations',
     summary: 'List decisions in order of id.',
     tag: 'accreditations',
     query: pageQuery,
     status: 200,
     answer: pageOf(accreditation),
-    handle: async ({ query: { after, limit } }) =>
-      toPage(await accreditations.page({ after, limit: limit + 1 }), {
-        limit,
-        keyOf: (one) => one.id,
-        show: showAccreditation,
-      }),
+    handle: ({ query }) => pageThrough(query, accreditations.page, (one) => one.id, showAccreditation),
   }),
 ];
 
@@ -272,6 +294,7 @@ export const joinOperations = (join: JoinBroker): readonly Operation[] => [
   operation({
     method: 'post',
     path: '/v1/join',
+    id: 'join',
     summary: "Register our keys in the broker's log, with the code that its operator gave.",
     tag: 'join',
     body: z.strictObject({ code: z.string().min(1).max(200) }),
@@ -289,6 +312,7 @@ export const logOperations = (log: LogControl): readonly Operation[] => [
   operation({
     method: 'get',
     path: '/v1/log',
+    id: 'getLog',
     summary: 'How far the log is.',
     tag: 'log',
     status: 200,
@@ -303,6 +327,7 @@ export const logOperations = (log: LogControl): readonly Operation[] => [
   operation({
     method: 'post',
     path: '/v1/log/audit',
+    id: 'auditLog',
     summary: 'Compare every served file with the rows, and write again what differs when asked to.',
     tag: 'log',
     body: z.strictObject({ repair: z.boolean() }),
@@ -320,6 +345,7 @@ export const harvestOperations = (harvest: HarvestNow): readonly Operation[] => 
   operation({
     method: 'post',
     path: '/v1/store/harvest',
+    id: 'harvest',
     summary: "Read members' catalogs again now: of one, or of all.",
     tag: 'store',
     body: z.strictObject({ member: did.optional() }),
@@ -337,6 +363,7 @@ export const anchorOperations = (anchors: AnchorControl): readonly Operation[] =
   operation({
     method: 'get',
     path: '/v1/anchors',
+    id: 'listAnchors',
     summary: 'Anchors of checkpoints, newest first.',
     tag: 'anchors',
     status: 200,
@@ -406,6 +433,7 @@ export const statusOperations = (status: StatusControl): readonly Operation[] =>
   operation({
     method: 'get',
     path: '/v1/status',
+    id: 'getStatus',
     summary: 'How the broker is: its log, its stream of events, the catalogs it reads, and its anchors.',
     tag: 'status',
     status: 200,

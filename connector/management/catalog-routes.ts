@@ -1,7 +1,8 @@
 import type { Did, ParticipantId } from '../../contracts/ids.ts';
 import type { Json } from '../../contracts/json.ts';
+import { pageOf, pageQuery, pageThrough } from '../../kernel/http/paging.ts';
 import { asAppError } from '../../kernel/http/problem.ts';
-import type { Api } from './endpoint.ts';
+import type { Api } from './api.ts';
 import {
   assetView,
   byId,
@@ -13,14 +14,11 @@ import {
   newOffer,
   newPricePlan,
   offerView,
-  pageOf,
-  pageQuery,
   publication,
   publicationMembers,
   publishedView,
   templateView,
 } from './forms.ts';
-import { pageThrough } from './paging.ts';
 import type { FoundDataset, FoundOffer, OtherCatalogs, OwnCatalog, Publication, Publisher, Template } from './ports.ts';
 import { showAsset, showFound, showOffer, showPublished, showTemplate } from './views.ts';
 

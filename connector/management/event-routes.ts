@@ -3,7 +3,7 @@ import { AppError } from '../../contracts/errors.ts';
 import type { ParticipantId } from '../../contracts/ids.ts';
 import { formatTime } from '../../contracts/time.ts';
 import type { Clock } from '../../kernel/clock.ts';
-import type { Api } from './endpoint.ts';
+import type { Api } from './api.ts';
 import type { FeedEvent, ProcessFeed } from './feed.ts';
 
 /** The event stream (dsp §12.6): changes of processes as they happen, as server-sent events. */

@@ -1,15 +1,6 @@
-import type { Api } from './endpoint.ts';
-import {
-  byRequest,
-  packedQuery,
-  packedView,
-  pageOf,
-  receiptQuery,
-  receiptView,
-  usageQuery,
-  usageView,
-} from './forms.ts';
-import { pageThrough } from './paging.ts';
+import { pageOf, pageThrough } from '../../kernel/http/paging.ts';
+import type { Api } from './api.ts';
+import { byRequest, packedQuery, packedView, receiptQuery, receiptView, usageQuery, usageView } from './forms.ts';
 import type { Receipts, Usage, UsageLine, Withholding } from './ports.ts';
 
 /** What was used, and the proof of it. */

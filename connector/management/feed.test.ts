@@ -3,7 +3,7 @@ import type { Did, ParticipantId } from '../../contracts/ids.ts';
 import { systemClock } from '../../kernel/clock.ts';
 import { silentLogger } from '../../kernel/log.ts';
 import { secretText } from '../../test/support/secrets.ts';
-import { createApi } from './endpoint.ts';
+import { createApi } from './api.ts';
 import { addEventRoutes } from './event-routes.ts';
 import { createProcessFeed } from './feed.ts';
 

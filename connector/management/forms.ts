@@ -1,6 +1,7 @@
 import { z } from '@hono/zod-openapi';
 import { type Did, isDid } from '../../contracts/ids.ts';
 import { assurances } from '../../contracts/ledger/agreement.ts';
+import { pageQuery } from '../../kernel/http/paging.ts';
 import type { JsonObject, NegotiationAction, NewAsset, NewOffer, Publication, TransferAction } from './ports.ts';
 
 /** What the operator's API reads and answers. Every schema is also a part of its OpenAPI document. */
@@ -28,27 +29,6 @@ export const application = z
   .string()
   .max(512)
   .regex(/^[a-z][a-z0-9+.-]*:[^\s@]+@[^\s@]+$/i, 'is no application such as urn:stekker:1:app:flood@1.0.0');
-
-const wholeNumber = (min: number, max: number, fallback: number) =>
-  z
-    .string()
-    .regex(/^(0|[1-9]\d{0,8})$/, 'is no whole number')
-    .transform(Number)
-    .pipe(z.number().min(min, `is below ${min}`).max(max, `is above ${max}`))
-    .default(fallback)
-    .openapi({ type: 'integer', minimum: min, maximum: max, default: fallback });
-
-/** One page of a list: at most `limit` items behind `after`, the `next` of the page before. */
-export const pageQuery = z.strictObject({
-  after: z.string().max(4096).default(''),
-  limit: wholeNumber(1, 500, 100),
-});
-
-export const pageOf = <Item extends z.ZodType>(item: Item) =>
-  z.object({
-    items: z.array(item),
-    next: z.string().nullable().openapi({ description: 'The `after` of the next page.' }),
-  });
 
 export const byId = z.strictObject({ id });
 

@@ -1,5 +1,6 @@
 import { formatTime } from '../../contracts/time.ts';
-import type { Api } from './endpoint.ts';
+import { pageOf } from '../../kernel/http/paging.ts';
+import type { Api } from './api.ts';
 import {
   applicationKeyView,
   applicationView,
@@ -10,7 +11,6 @@ import {
   newApplication,
   newCredentialRequest,
   newMembership,
-  pageOf,
   statusView,
 } from './forms.ts';
 import type { Applications, CredentialRequest, Status, Wallet } from './ports.ts';

@@ -1,6 +1,7 @@
 import { AppError } from '../../contracts/errors.ts';
+import { pageOf, pageQuery, pageThrough } from '../../kernel/http/paging.ts';
 import type { Acquiring } from './acquiring.ts';
-import type { Api } from './endpoint.ts';
+import type { Api } from './api.ts';
 import {
   acquiredView,
   agreementView,
@@ -11,12 +12,9 @@ import {
   newAcquisition,
   newNegotiation,
   newTransfer,
-  pageOf,
-  pageQuery,
   transferDecision,
   transferView,
 } from './forms.ts';
-import { pageThrough } from './paging.ts';
 import type { AgreementEnds, Negotiations, Transfers } from './ports.ts';
 import { showAgreement, showNegotiation, showTransfer } from './views.ts';
 

@@ -1,8 +1,9 @@
 import type { OpenAPIHono } from '@hono/zod-openapi';
 import type { Clock } from '../../kernel/clock.ts';
+import { finishOperatorApi } from '../../kernel/http/operator-api.ts';
 import { type AcquiringOptions, createAcquiring } from './acquiring.ts';
+import { type ApiOptions, createApi } from './api.ts';
 import { addCatalogRoutes, type CatalogRoutesOptions } from './catalog-routes.ts';
-import { type ApiOptions, createApi, finishApi } from './endpoint.ts';
 import { addEventRoutes } from './event-routes.ts';
 import { addEvidenceRoutes, type EvidenceRoutesOptions } from './evidence-routes.ts';
 import { addIdentityRoutes, type IdentityRoutesOptions } from './identity-routes.ts';
@@ -33,6 +34,6 @@ export const createManagementRoutes = (options: ManagementOptions): OpenAPIHono 
   addProcessRoutes(api, { ...options, acquiring });
   addEvidenceRoutes(api, options);
   addEventRoutes(api, options);
-  finishApi(api, 'Stekker connector: management');
+  finishOperatorApi(api, 'Stekker connector: management');
   return api.app;
 };

@@ -1,6 +1,7 @@
 import type { Clock } from '../../kernel/clock.ts';
-import type { Api } from './endpoint.ts';
-import { judgedView, pageOf, searchQuery } from './forms.ts';
+import { pageOf } from '../../kernel/http/paging.ts';
+import type { Api } from './api.ts';
+import { judgedView, searchQuery } from './forms.ts';
 import { ownFacts } from './own-facts.ts';
 import type { StoreSearch, Wallet } from './ports.ts';
 import { showJudged } from './views.ts';

@@ -1,23 +1,24 @@
 import { OpenAPIHono, z } from '@hono/zod-openapi';
 import type { Context } from 'hono';
 import { AppError, type Fault } from '../../contracts/errors.ts';
-import type { ParticipantId } from '../../contracts/ids.ts';
 import type { Json } from '../../contracts/json.ts';
-import { faultsOf, readAnyJson } from '../../kernel/http/body.ts';
-import { createOperatorCheck, type OperatorRules, operatorHeaders } from '../../kernel/http/operator.ts';
-import { asAppError, type ProblemStyle, problemResponse } from '../../kernel/http/problem.ts';
-import type { Logger } from '../../kernel/log.ts';
+import type { Logger } from '../log.ts';
+import { faultsOf, readAnyJson } from './body.ts';
+import { createOperatorCheck, type OperatorRules, operatorHeaders } from './operator.ts';
+import { asAppError, type ProblemStyle, problemResponse } from './problem.ts';
 
 /**
- * The frame of the operator's API: one definition for each endpoint gives its route, the strict reading of what arrives,
- * and its part of the OpenAPI document. All faults of path, query and body are told at once.
+ * The frame of an operator's API: one definition for each endpoint gives its route, the strict reading of what arrives, the
+ * form of what is answered, and its part of the OpenAPI document. All faults of path, query and body are told at once.
  */
 
-export const apiVersion = '1.0.0';
+const apiVersion = '1.0.0';
 
-export interface ApiOptions extends OperatorRules {
-  readonly participant: ParticipantId;
+export interface OperatorApiOptions<Given extends object> extends OperatorRules {
+  /** What every handler is given beside its input. */
+  readonly given: Given;
   readonly log: Logger;
+  readonly style?: ProblemStyle;
 }
 
 type Shape = z.ZodObject;
@@ -41,14 +42,14 @@ export interface Endpoint<Params extends Shape, Query extends Shape, Body extend
 }
 
 export interface Input<Params extends Shape, Query extends Shape, Body extends z.ZodType> {
-  readonly participant: ParticipantId;
   readonly params: z.output<Params>;
   readonly query: z.output<Query>;
   readonly body: z.output<Body>;
   readonly request: Request;
 }
 
-export interface Api {
+/** An API that endpoints are added to. */
+export interface OperatorApi<Given extends object> {
   readonly app: OpenAPIHono;
   readonly endpoint: <
     Params extends Shape = z.ZodObject<Record<never, never>>,
@@ -57,15 +58,9 @@ export interface Api {
     Answer extends z.ZodType = z.ZodUndefined,
   >(
     definition: Endpoint<Params, Query, Body, Answer>,
-    handle: (input: Input<Params, Query, Body>) => Promise<z.input<Answer> | Response>,
+    handle: (input: Input<Params, Query, Body> & Given) => Promise<z.input<Answer> | Response>,
   ) => void;
 }
-
-/** On this surface an operator is told which state stands in the way (409), and what did not answer. */
-const style: ProblemStyle = {
-  status: { 'illegal-transition': 409, 'agreement-ended': 409, 'agreement-refused': 409, 'offer-refused': 409 },
-  shown: ['fetch-failed', 'upstream-failed', 'disk-full'],
-};
 
 const problem = z
   .object({
@@ -101,7 +96,6 @@ const semanticFaults = async (
 const readInput = async <Params extends Shape, Query extends Shape, Body extends z.ZodType, Answer extends z.ZodType>(
   c: Context,
   definition: Endpoint<Params, Query, Body, Answer>,
-  participant: ParticipantId,
 ): Promise<Input<Params, Query, Body>> => {
   const params = (definition.params ?? none).safeParse(c.req.param());
   const { values, faults } = queryOf(c);
@@ -113,7 +107,6 @@ const readInput = async <Params extends Shape, Query extends Shape, Body extends
   if (inside.length > 0) throw new AppError('body-invalid', { faults: [...outside, ...inside] });
   if (outside.length > 0) throw new AppError('request-invalid', { faults: outside });
   return {
-    participant,
     // Each was parsed by the schema of its definition, or is empty because the definition has none.
     params: params.data as z.output<Params>,
     query: query.data as z.output<Query>,
@@ -156,13 +149,15 @@ const documented = <Params extends Shape, Query extends Shape, Body extends z.Zo
   };
 };
 
-const writeAnswer = (status: number, answer: unknown): Response => {
+/** Writes what the schema of the answer names, and nothing more: a row may know what its operator need not. */
+const writeAnswer = (status: number, schema: z.ZodType | undefined, answer: unknown): Response => {
   if (answer instanceof Response) return answer;
-  if (answer === undefined) return new Response(null, { status });
-  return new Response(JSON.stringify(answer), { status, headers: { 'content-type': 'application/json' } });
+  if (schema === undefined) return new Response(null, { status });
+  return Response.json(schema.parse(answer), { status });
 };
 
-const protect = (app: OpenAPIHono, options: ApiOptions): void => {
+const protect = <Given extends object>(app: OpenAPIHono, options: OperatorApiOptions<Given>): void => {
+  const { log, style } = options;
   const check = createOperatorCheck(options);
   app.use('*', async (c, next) => {
     await next();
@@ -181,16 +176,13 @@ const protect = (app: OpenAPIHono, options: ApiOptions): void => {
   app.notFound(() => problemResponse(new AppError('not-found')));
   app.onError((thrown) => {
     const error = asAppError(thrown);
-    options.log[error.status >= 500 ? 'error' : 'info'](
-      { error, code: error.code },
-      'a management request was refused',
-    );
+    log[error.expose ? 'info' : 'error']({ err: error }, "a request to the operator's API was refused");
     return problemResponse(error, style);
   });
 };
 
 /** An empty API, protected; endpoints are added to it. */
-export const createApi = (options: ApiOptions): Api => {
+export const createOperatorApi = <Given extends object>(options: OperatorApiOptions<Given>): OperatorApi<Given> => {
   const app = new OpenAPIHono();
   app.openAPIRegistry.registerComponent('securitySchemes', 'bearer', { type: 'http', scheme: 'bearer' });
   protect(app, options);
@@ -200,28 +192,31 @@ export const createApi = (options: ApiOptions): Api => {
       app.openAPIRegistry.registerPath(documented(definition));
       const path = definition.path.replaceAll(/\{(\w+)\}/g, ':$1');
       app.on(definition.method.toUpperCase(), path, async (c) => {
-        const input = await readInput(c, definition, options.participant);
-        return writeAnswer(definition.status, await handle(input));
+        const input = await readInput(c, definition);
+        return writeAnswer(definition.status, definition.answer, await handle({ ...input, ...options.given }));
       });
     },
   };
 };
 
-const about = `What the operator of a connector can see and do. Times are RFC 3339 in UTC; amounts are integers in units of
-10^-scale. Faults are problem details (RFC 9457) and name everything that is wrong at once.`;
+const about = `What the operator can see and do. Times are RFC 3339 in UTC; amounts are integers in units of 10^-scale.
+Faults are problem details (RFC 9457) and name everything that is wrong at once.`;
 
-/** Closes the API: the document of everything in it, and an answer for methods that a path does not take. */
-export const finishApi = ({ app }: Api, title: string): void => {
+/**
+ * Closes the API: the document of everything in it, which is open as the NLGov API Design Rules ask and says nothing of
+ * this deployment, and an answer for methods that a path does not take.
+ */
+export const finishOperatorApi = <Given extends object>({ app }: OperatorApi<Given>, title: string): void => {
   const document = app.getOpenAPI31Document({
     openapi: '3.1.0',
     info: {
       title,
       version: apiVersion,
       description: about,
-      contact: { name: 'The operator of this connector' },
+      contact: { name: 'The operator of this deployment' },
       license: { name: 'EUPL-1.2' },
     },
-    servers: [{ url: '/', description: 'This connector' }],
+    servers: [{ url: '/', description: 'This deployment' }],
   });
   app.get('/openapi.json', () => Response.json(document, { headers: { 'access-control-allow-origin': '*' } }));
   const paths = new Map(Object.entries(document.paths ?? {}).map(([path, item]) => [path, Object.keys(item)]));
