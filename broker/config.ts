@@ -1,10 +1,11 @@
 import { z } from 'zod';
 import { AppError } from '../contracts/errors.ts';
+import { checkDeployment, deploymentSettings } from '../kernel/deployment.ts';
 import {
-  booleanText,
-  checkDeployment,
   integerText,
+  listText,
   originText,
+  portText,
   readSettings,
   setting,
   type ValuesOf,
@@ -18,16 +19,6 @@ export const brokerSettings = {
     'Folder of the file with the last signed checkpoint; must lie outside every backup of the rows. Default: beside the data folder, named after it with `-intent`.',
     '/var/lib/stekker-intent',
   ),
-  STEKKER_MODE: setting(
-    z.enum(['production', 'development'], { error: 'is neither production nor development' }).default('production'),
-    'In `production`, plain HTTP and loopback counterparties are refused.',
-    'production',
-  ),
-  STEKKER_ALLOW_LOOPBACK_HTTP: setting(
-    booleanText.prefault('false'),
-    'Development only: speak plain HTTP with counterparties on `localhost`.',
-    'false',
-  ),
   STEKKER_ROLE: setting(
     z.enum(['broker', 'accreditor'], { error: 'is neither broker nor accreditor' }).default('broker'),
     'What this process is: the hub with log and store, or an accreditor that issues accreditations.',
@@ -39,31 +30,8 @@ export const brokerSettings = {
     'https://broker.example',
   ),
   STEKKER_PUBLIC_HOST: setting(z.string().default('0.0.0.0'), 'Address it listens on.', '0.0.0.0'),
-  STEKKER_PUBLIC_PORT: setting(integerText(0, 65_535).prefault('8090'), 'Port it listens on.', '8090'),
-  STEKKER_MANAGEMENT_HOST: setting(z.string().default('127.0.0.1'), "Address of the operator's API.", '127.0.0.1'),
-  STEKKER_MANAGEMENT_PORT: setting(integerText(0, 65_535).prefault('8091'), "Port of the operator's API.", '8091'),
-  STEKKER_TLS_CERT: setting(
-    z.string().optional(),
-    'PEM file with the certificate chain; without it a proxy in front ends TLS.',
-    '/run/tls/cert.pem',
-  ),
-  STEKKER_TLS_KEY: setting(
-    z.string().optional(),
-    'PEM file with the private key of the certificate.',
-    '/run/tls/key.pem',
-  ),
-  STEKKER_PASSPHRASE: setting(
-    z.string().min(12, 'is shorter than 12 characters'),
-    'Opens the keys in the data folder.',
-    'a sentence nobody guesses',
-    { secret: true },
-  ),
-  STEKKER_MANAGEMENT_TOKEN: setting(
-    z.string().min(24, 'is shorter than 24 characters').regex(/^\S*$/, 'has spaces'),
-    "Bearer token of the operator's API.",
-    'kq3…24 characters or more',
-    { secret: true },
-  ),
+  STEKKER_PUBLIC_PORT: setting(portText('8090'), 'Port it listens on.', '8090'),
+  STEKKER_MANAGEMENT_PORT: setting(portText('8091'), "Port of the operator's API.", '8091'),
   STEKKER_NAME: setting(
     z.string().min(1).max(200).default('Stekker broker'),
     'Name shown to participants.',
@@ -75,10 +43,7 @@ export const brokerSettings = {
     'https://broker.example',
   ),
   STEKKER_ACCREDITORS: setting(
-    z
-      .string()
-      .default('')
-      .transform((text) => text.split(' ').filter((did) => did !== '')),
+    listText,
     'DIDs of the accreditors this broker recognises, space separated.',
     'did:web:accreditor.example',
   ),
@@ -137,11 +102,7 @@ export const brokerSettings = {
     "Members' catalogs are read again this often.",
     '300',
   ),
-  STEKKER_LOG_LEVEL: setting(
-    z.enum(['debug', 'info', 'warn', 'error', 'silent'], { error: 'is no level' }).default('info'),
-    'Least level of log lines.',
-    'info',
-  ),
+  ...deploymentSettings,
 };
 
 export type BrokerConfig = ValuesOf<typeof brokerSettings>;

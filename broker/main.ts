@@ -1,4 +1,5 @@
 import { type Clock, systemClock } from '../kernel/clock.ts';
+import { tlsOf } from '../kernel/deployment.ts';
 import { nodeFiles } from '../kernel/files.ts';
 import { serveRoutes } from '../kernel/http/server.ts';
 import { type Own, openDataFolder, type RunningService, startRepeating, startService } from '../kernel/lifecycle.ts';
@@ -30,9 +31,6 @@ export interface RunningBroker extends RunningService {
 }
 
 const tidyMs = 3_600_000;
-
-const tlsOf = ({ STEKKER_TLS_CERT: certFile, STEKKER_TLS_KEY: keyFile }: BrokerConfig) =>
-  certFile === undefined || keyFile === undefined ? undefined : { certFile, keyFile };
 
 const serve = async ({ config, own, document, log }: Base, parts: RoleParts) => {
   const { info, extensions, health, routes, operations } = parts;

@@ -1,4 +1,5 @@
 import { Hono } from 'hono';
+import { tlsOf } from '../kernel/deployment.ts';
 import { createSources } from './adapters/files/sources.ts';
 import { createHttpFetch } from './adapters/http/http-fetch.ts';
 import { createSqlApplicationStore, createSqlGrantStore } from './adapters/sql/data-plane-store.ts';
@@ -7,7 +8,6 @@ import { type Base, tokenScopes } from './base.ts';
 import type { Identity } from './compose-identity.ts';
 import type { Protocol } from './compose-protocol.ts';
 import type { Usage } from './compose-usage.ts';
-import type { ConnectorConfig } from './config.ts';
 import { createApplications } from './data-plane/applications.ts';
 import { startGateway } from './data-plane/gateway.ts';
 import { startDataListener } from './data-plane/listener.ts';
@@ -22,9 +22,6 @@ export interface DataParts {
   readonly usage: Usage;
   readonly protocol: Protocol;
 }
-
-export const tlsOf = ({ STEKKER_TLS_CERT: certFile, STEKKER_TLS_KEY: keyFile }: ConnectorConfig) =>
-  certFile === undefined || keyFile === undefined ? undefined : { certFile, keyFile };
 
 /** Opens the provider's side: grants and tokens, and where tokens are given. */
 export const composeDataPlane = async (

@@ -1,5 +1,6 @@
 import { AppError } from '../contracts/errors.ts';
 import { type Clock, systemClock } from '../kernel/clock.ts';
+import { tlsOf } from '../kernel/deployment.ts';
 import { nodeFiles } from '../kernel/files.ts';
 import { serveRoutes } from '../kernel/http/server.ts';
 import { type Own, openDataFolder, type RunningService, startRepeating, startService } from '../kernel/lifecycle.ts';
@@ -9,7 +10,7 @@ import { startOutbox } from '../kernel/sql/outbox.ts';
 import { forgetOld } from './adapters/sql/process-store.ts';
 import { createFront, createPublicApp } from './app.ts';
 import { type Base, openBase } from './base.ts';
-import { composeDataPlane, startData, tlsOf } from './compose-data.ts';
+import { composeDataPlane, startData } from './compose-data.ts';
 import { composeIdentity, documentRoutes } from './compose-identity.ts';
 import { composeManagement } from './compose-management.ts';
 import { composeProtocol } from './compose-protocol.ts';

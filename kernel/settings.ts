@@ -34,6 +34,15 @@ export const integerText = (min: number, max: number): z.ZodType<number, string>
     .transform(Number)
     .pipe(z.number().min(min, `is below ${min}`).max(max, `is above ${max}`));
 
+/** A TCP port; 0 takes a free one. */
+export const portText = (fallback: string) => integerText(0, 65_535).prefault(fallback);
+
+/** Words, space separated. */
+export const listText = z
+  .string()
+  .default('')
+  .transform((text) => text.split(' ').filter((word) => word !== ''));
+
 /** `true` or `false`, nothing else. */
 export const booleanText: z.ZodType<boolean, string> = z
   .enum(['true', 'false'], { error: 'is neither true nor false' })
@@ -115,40 +124,6 @@ export const readSettings = <Table extends Settings>(
     throw new AppError('config-invalid', { detail, faults });
   }
   return values as ValuesOf<Table>; // every key of the table was parsed by its own schema above
-};
-
-/** The settings of a service that say where it stands; both services have them. */
-export interface Deployment {
-  readonly STEKKER_MODE: 'production' | 'development';
-  readonly STEKKER_ALLOW_LOOPBACK_HTTP: boolean;
-  readonly STEKKER_PUBLIC_URL: string;
-  readonly STEKKER_TLS_CERT: string | undefined;
-  readonly STEKKER_TLS_KEY: string | undefined;
-}
-
-/**
- * Settings that are right one by one and wrong together: production speaks no plain HTTP, and a certificate needs its key.
- *
- * @throws AppError `config-invalid` with a fault for each of them.
- */
-export const checkDeployment = (its: Deployment): void => {
-  const isProduction = its.STEKKER_MODE === 'production';
-  const { protocol, hostname } = new URL(its.STEKKER_PUBLIC_URL);
-  const mayBeHttp = !isProduction && its.STEKKER_ALLOW_LOOPBACK_HTTP && hostname === 'localhost';
-  const wrong = [
-    isProduction && its.STEKKER_ALLOW_LOOPBACK_HTTP
-      ? { path: 'STEKKER_ALLOW_LOOPBACK_HTTP', message: 'is true in production; set STEKKER_MODE=development' }
-      : undefined,
-    protocol === 'http:' && !mayBeHttp
-      ? { path: 'STEKKER_PUBLIC_URL', message: 'is plain HTTP; only localhost may, in development, when it is allowed' }
-      : undefined,
-    (its.STEKKER_TLS_CERT === undefined) !== (its.STEKKER_TLS_KEY === undefined)
-      ? { path: 'STEKKER_TLS_KEY', message: 'and STEKKER_TLS_CERT are given together or not at all' }
-      : undefined,
-  ].filter((fault) => fault !== undefined);
-  if (wrong.length === 0) return;
-  const detail = wrong.map(({ path, message }) => `${path} ${message}`).join('; ');
-  throw new AppError('config-invalid', { detail, faults: wrong });
 };
 
 const faultOf = (key: string, entry: Setting<unknown>, message: string): Fault => ({

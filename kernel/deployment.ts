@@ -1,0 +1,83 @@
+import { z } from 'zod';
+import { AppError } from '../contracts/errors.ts';
+import { booleanText, setting, type ValuesOf } from './settings.ts';
+
+/** What every service of a deployment is told, with the same meaning. */
+export const deploymentSettings = {
+  STEKKER_MODE: setting(
+    z.enum(['production', 'development'], { error: 'is neither production nor development' }).default('production'),
+    'In `production`, plain HTTP and loopback counterparties are refused.',
+    'production',
+  ),
+  STEKKER_ALLOW_LOOPBACK_HTTP: setting(
+    booleanText.prefault('false'),
+    'Development only: speak plain HTTP with counterparties on `localhost`.',
+    'false',
+  ),
+  STEKKER_MANAGEMENT_HOST: setting(z.string().default('127.0.0.1'), "Address of the operator's API.", '127.0.0.1'),
+  STEKKER_TLS_CERT: setting(
+    z.string().optional(),
+    'PEM file with the certificate chain; without it a proxy in front ends TLS.',
+    '/run/tls/cert.pem',
+  ),
+  STEKKER_TLS_KEY: setting(
+    z.string().optional(),
+    'PEM file with the private key of the certificate.',
+    '/run/tls/key.pem',
+  ),
+  STEKKER_PASSPHRASE: setting(
+    z.string().min(12, 'is shorter than 12 characters'),
+    'Opens the keys in the data folder.',
+    'a sentence nobody guesses',
+    { secret: true },
+  ),
+  STEKKER_MANAGEMENT_TOKEN: setting(
+    z.string().min(24, 'is shorter than 24 characters').regex(/^\S*$/, 'has spaces'),
+    "Bearer token of the operator's API.",
+    'kq3…24 characters or more',
+    { secret: true },
+  ),
+  STEKKER_LOG_LEVEL: setting(
+    z.enum(['debug', 'info', 'warn', 'error', 'silent'], { error: 'is no level' }).default('info'),
+    'Least level of log lines.',
+    'info',
+  ),
+};
+
+/** Those that say where a service stands and how it is reached. */
+export type Deployment = Pick<
+  ValuesOf<typeof deploymentSettings>,
+  'STEKKER_MODE' | 'STEKKER_ALLOW_LOOPBACK_HTTP' | 'STEKKER_TLS_CERT' | 'STEKKER_TLS_KEY'
+> & { readonly STEKKER_PUBLIC_URL: string };
+
+/**
+ * Settings that are right one by one and wrong together: production speaks no plain HTTP, and a certificate needs its key.
+ *
+ * @throws AppError `config-invalid` with a fault for each of them.
+ */
+export const checkDeployment = (its: Deployment): void => {
+  const isProduction = its.STEKKER_MODE === 'production';
+  const { protocol, hostname } = new URL(its.STEKKER_PUBLIC_URL);
+  const mayBeHttp = !isProduction && its.STEKKER_ALLOW_LOOPBACK_HTTP && hostname === 'localhost';
+  const wrong = [
+    isProduction && its.STEKKER_ALLOW_LOOPBACK_HTTP
+      ? { path: 'STEKKER_ALLOW_LOOPBACK_HTTP', message: 'is true in production; set STEKKER_MODE=development' }
+      : undefined,
+    protocol === 'http:' && !mayBeHttp
+      ? { path: 'STEKKER_PUBLIC_URL', message: 'is plain HTTP; only localhost may, in development, when it is allowed' }
+      : undefined,
+    (its.STEKKER_TLS_CERT === undefined) !== (its.STEKKER_TLS_KEY === undefined)
+      ? { path: 'STEKKER_TLS_KEY', message: 'and STEKKER_TLS_CERT are given together or not at all' }
+      : undefined,
+  ].filter((fault) => fault !== undefined);
+  if (wrong.length === 0) return;
+  const detail = wrong.map(({ path, message }) => `${path} ${message}`).join('; ');
+  throw new AppError('config-invalid', { detail, faults: wrong });
+};
+
+/** The files for TLS, where this service ends it itself. */
+export const tlsOf = ({
+  STEKKER_TLS_CERT: certFile,
+  STEKKER_TLS_KEY: keyFile,
+}: Pick<Deployment, 'STEKKER_TLS_CERT' | 'STEKKER_TLS_KEY'>) =>
+  certFile === undefined || keyFile === undefined ? undefined : { certFile, keyFile };
