@@ -1,9 +1,9 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { z } from 'zod';
-import { managementToken } from './broker-bench.ts';
 import { type ConnectorBench, connectorBench, type Operate, operatorOf } from './chain-world.ts';
 import { freePort } from './holder.ts';
 
@@ -22,6 +22,8 @@ export interface ChildConnector extends AsyncDisposable {
   readonly begin: () => void;
   /** kill -9; resolves when the process is gone. */
   readonly kill: () => Promise<void>;
+  /** Lets it end in order. */
+  readonly stop: () => Promise<void>;
 }
 
 const isReady = (line: string): boolean => {
@@ -41,12 +43,14 @@ export const childConnector = async (env: Record<string, string> = {}): Promise<
     STEKKER_LOG_LEVEL: 'error',
     ...env,
   });
+  // What is compiled once is kept, or fifty starts would measure the compiler.
+  const cache = join(dirname(bench.folder), 'compiled');
   let child: ChildProcess | undefined;
   let ready: Promise<void> = Promise.resolve();
   const begin = (): void => {
     const started = spawn(process.execPath, ['bin/stekker.ts', 'connector'], {
       cwd: root,
-      env: { PATH: process.env.PATH ?? '', ...bench.env, STEKKER_MANAGEMENT_TOKEN: managementToken },
+      env: { PATH: process.env.PATH ?? '', NODE_COMPILE_CACHE: cache, ...bench.env },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     child = started;
@@ -63,14 +67,15 @@ export const childConnector = async (env: Record<string, string> = {}): Promise<
     ready = told.promise;
     ready.catch(() => undefined); // whoever waits hears of it
   };
-  const kill = async (): Promise<void> => {
+  const end = async (signal: 'SIGKILL' | 'SIGTERM'): Promise<void> => {
     const running = child;
     child = undefined;
     if (running === undefined || running.exitCode !== null || running.signalCode !== null) return;
     const gone = once(running, 'exit');
-    running.kill('SIGKILL');
+    running.kill(signal);
     await gone;
   };
+  const kill = () => end('SIGKILL');
   return {
     bench,
     operate: operatorOf(managementPort),
@@ -81,6 +86,7 @@ export const childConnector = async (env: Record<string, string> = {}): Promise<
       return ready;
     },
     kill,
+    stop: () => end('SIGTERM'),
     [Symbol.asyncDispose]: async () => {
       await kill();
       await bench[Symbol.asyncDispose]();

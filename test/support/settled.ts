@@ -1,3 +1,4 @@
+import { expect } from 'vitest';
 import { z } from 'zod';
 import { verifyAnchor } from '../../contracts/anchor/proof.ts';
 import { brokerInfo } from '../../contracts/events.ts';
@@ -113,3 +114,45 @@ export const receiptsOf = async (operate: Operate, agreementId: string, trust: T
 /** Sums of records, made here. */
 export const totalsOf = (records: readonly UsageRecord[]): Record<string, string> =>
   records.reduce<Record<string, string>>((totals, { units }) => ({ ...addUnits(totals, units) }), {});
+
+/** A party as a test reaches it. */
+export interface Side {
+  readonly bench: ConnectorBench;
+  readonly operate: Operate;
+}
+
+export interface SettledWorld {
+  readonly provider: Side;
+  readonly consumer: Side;
+  readonly trust: TrustFile;
+  /** What each unit costs: lines of the price plan, all of it here. */
+  readonly lines: readonly { readonly unit: string; readonly quantity: string; readonly value: string }[];
+}
+
+export const nameOf = ({ request, part }: Pick<UsageRecord, 'request' | 'part'>): string => `${request} ${part}`;
+
+/**
+ * When an agreement is over both sides hold the same statements, each record once, numbered without a gap, with sums that are
+ * those of the records; every receipt verifies. The records by request and part.
+ */
+export const settle = async (
+  { provider, consumer, trust, lines }: SettledWorld,
+  agreed: { readonly agreementId: string; readonly agreementDigest: string },
+): Promise<Map<string, UsageRecord>> => {
+  const statements = await finalStatements(provider.bench, consumer.bench, agreed.agreementDigest);
+  expect(statements.consumer).toEqual(statements.provider);
+  const ours = await receiptsOf(provider.operate, agreed.agreementId, trust);
+  const theirs = await receiptsOf(consumer.operate, agreed.agreementId, trust);
+  expect(theirs.records).toEqual(ours.records);
+  expect(theirs.sums).toEqual(ours.sums);
+  const { records, sums } = ours;
+  const byName = new Map(records.map((record) => [nameOf(record), record]));
+  expect(byName.size).toBe(records.length);
+  expect(records.map(({ n }) => n)).toEqual(records.map((_record, index) => String(index + 1)));
+  const totals = totalsOf(records);
+  expect(sums?.totals).toEqual(totals);
+  const cost = ({ unit, quantity, value }: SettledWorld['lines'][number]): bigint =>
+    (BigInt(totals[unit] ?? '0') * BigInt(value)) / BigInt(quantity);
+  expect(sums?.amount.value).toBe(String(lines.reduce((sum, line) => sum + cost(line), 0n)));
+  return byName;
+};
