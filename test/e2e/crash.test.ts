@@ -48,10 +48,14 @@ const insist = async (operate: Operate, ...call: Parameters<Operate>): Promise<A
     return answer === undefined || answer.status >= 500 ? undefined : answer;
   });
 
-const join2 = async (connector: ChildConnector, roles: readonly string[]): Promise<void> => {
+/** A broker that looked for a connector while it was down remembers that for ten seconds (credentials §5). */
+const joinAs = async (connector: ChildConnector, roles: readonly string[]): Promise<void> => {
   const invitation = { did: connector.bench.did, name: 'A member', roles };
-  const invited = await broker.operate('POST', '/v1/invitations', invitation);
-  await connector.operate('POST', '/v1/join', { code: invited.body.joinCode });
+  const { joinCode } = (await broker.operate('POST', '/v1/invitations', invitation)).body;
+  await atLast('joining', async () => {
+    const joined = await connector.operate('POST', '/v1/join', { code: joinCode });
+    return joined.status < 300 ? true : undefined;
+  });
   await atLast('a membership', async () =>
     (await connector.operate('GET', '/v1/status')).body.member === true ? true : undefined,
   );
@@ -90,13 +94,13 @@ beforeAll(async () => {
   const env = { STEKKER_BROKER_URL: brokerSide.origin, STEKKER_STATEMENT_INTERVAL_SECONDS: '2' };
   holder = await childConnector({ ...env, STEKKER_NAME: 'Waterschap' });
   runtime = await childConnector({ ...env, STEKKER_NAME: 'Veiligheidsregio' });
+  await Promise.all([holder.start(), runtime.start()]);
+  await joinAs(holder, ['data-holder']);
+  await joinAs(runtime, ['application-runtime']);
   for (const connector of [holder, runtime]) {
-    await connector.start();
-    await connector.stop();
+    await connector.stop(); // what was compiled is kept when a process ends in order
     await connector.start();
   }
-  await join2(holder, ['data-holder']);
-  await join2(runtime, ['application-runtime']);
   const added = await runtime.operate('POST', '/v1/applications', { application });
   key = String(added.body.key);
 });

@@ -1,6 +1,7 @@
 import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
+import { systemClock } from '../../kernel/clock.ts';
 import { brokerBench } from '../support/broker-bench.ts';
 import {
   acquire,
@@ -114,21 +115,24 @@ const startWorld = async () => {
   const readings: Reading[] = [];
   const statements = () => statementsOf(holder.bench, 'provider', agreed.agreementDigest);
   const theirs = () => statementsOf(runtime.bench, 'consumer', agreed.agreementDigest);
+  let newest = 0;
   /** Reads until a further statement is complete at both sides; what both then hold. */
   const readAndState = async (): Promise<readonly HeldStatement[]> => {
-    const before = theirs().length;
-    return atLast('a statement', async () => {
+    const held = await atLast('a statement', async () => {
       readings.push(await readOnce(urlNow(), headers));
+      await systemClock.sleep(20);
       const [ours, those] = [statements(), theirs()];
-      const isThere = those.length > before && JSON.stringify(ours) === JSON.stringify(those);
+      const isThere = those.length > newest && JSON.stringify(ours) === JSON.stringify(those);
       return isThere && those.every(({ isComplete }) => isComplete) ? those : undefined;
     });
+    newest = held.length;
+    return held;
   };
-  const finish = async () => {
+  const finish = async (proving: 'provider' | 'consumer') => {
     const ended = `/v1/agreements/${encodeURIComponent(agreed.agreementId)}/end`;
     await holder.operate('POST', ended, { reason: 'done' });
     const trust = await trustIn(brokerSide.origin);
-    const records = await settle({ provider: holder, consumer: runtime, trust, lines }, agreed);
+    const records = await settle({ provider: holder, consumer: runtime, trust, lines, proving: [proving] }, agreed);
     const read = readings.filter(({ status }) => status === 200);
     expect(read.filter(({ request }) => !records.has(`${request} 1`))).toEqual([]);
     expect(records.size).toBeGreaterThanOrEqual(read.length);
@@ -154,7 +158,7 @@ describe('rows that were restored from a backup', { timeout: 300_000 }, () => {
       const after = await world.readAndState();
       expect(after.slice(0, held.length)).toEqual(held);
       expect(after.length).toBeGreaterThan(held.length);
-      await world.finish();
+      await world.finish(who === 'holder' ? 'consumer' : 'provider');
     },
   );
 });

@@ -125,9 +125,22 @@ export interface SettledWorld {
   readonly provider: Side;
   readonly consumer: Side;
   readonly trust: TrustFile;
-  /** What each unit costs: lines of the price plan, all of it here. */
+  /** Whose receipts are asked for; both, unless said otherwise. */
+  readonly proving?: readonly ('provider' | 'consumer')[];
+  /** What each unit costs: lines of the price plan. */
   readonly lines: readonly { readonly unit: string; readonly quantity: string; readonly value: string }[];
 }
+
+const statedColumns = 'seq, n, request, part, at, bytes, digest, outcome, status, units, ext, leaf';
+
+/** Records in complete statements, as a connector keeps them. */
+const rowsStated = (bench: ConnectorBench, role: 'provider' | 'consumer', agreementDigest: string) =>
+  rowsOf(
+    bench,
+    `select ${statedColumns} from usage_record where role = ? and agreement = ? order by n`,
+    role,
+    agreementDigest,
+  );
 
 export const nameOf = ({ request, part }: Pick<UsageRecord, 'request' | 'part'>): string => `${request} ${part}`;
 
@@ -136,15 +149,22 @@ export const nameOf = ({ request, part }: Pick<UsageRecord, 'request' | 'part'>)
  * those of the records; every receipt verifies. The records by request and part.
  */
 export const settle = async (
-  { provider, consumer, trust, lines }: SettledWorld,
+  { provider, consumer, trust, lines, proving = ['provider', 'consumer'] }: SettledWorld,
   agreed: { readonly agreementId: string; readonly agreementDigest: string },
 ): Promise<Map<string, UsageRecord>> => {
   const statements = await finalStatements(provider.bench, consumer.bench, agreed.agreementDigest);
   expect(statements.consumer).toEqual(statements.provider);
-  const ours = await receiptsOf(provider.operate, agreed.agreementId, trust);
-  const theirs = await receiptsOf(consumer.operate, agreed.agreementId, trust);
-  expect(theirs.records).toEqual(ours.records);
-  expect(theirs.sums).toEqual(ours.sums);
+  expect(rowsStated(consumer.bench, 'consumer', agreed.agreementDigest)).toEqual(
+    rowsStated(provider.bench, 'provider', agreed.agreementDigest),
+  );
+  const [ours, ...others] = await Promise.all(
+    proving.map((side) => receiptsOf({ provider, consumer }[side].operate, agreed.agreementId, trust)),
+  );
+  if (ours === undefined) throw new Error('nobody is asked for receipts');
+  for (const theirs of others) {
+    expect(theirs.records).toEqual(ours.records);
+    expect(theirs.sums).toEqual(ours.sums);
+  }
   const { records, sums } = ours;
   const byName = new Map(records.map((record) => [nameOf(record), record]));
   expect(byName.size).toBe(records.length);
