@@ -6,7 +6,7 @@ import { z } from 'zod';
 import { messageScopes, tokenScopes } from '../../connector/base.ts';
 import { readSegments } from '../../connector/metering/segments.ts';
 import { dataAddress, propertiesOf } from '../../contracts/dsp/transfer.ts';
-import type { Did, ParticipantId } from '../../contracts/ids.ts';
+import type { Did } from '../../contracts/ids.ts';
 import { type UsageClose, type UsageOpen, usageEntry } from '../../contracts/ledger/usage-entry.ts';
 import { createTokenService, type TokenService } from '../../kernel/auth.ts';
 import { type Clock, systemClock } from '../../kernel/clock.ts';
@@ -210,5 +210,3 @@ export const journalOf = async (
   });
   return entries;
 };
-
-export const mainParticipant = 'main' as ParticipantId;
