@@ -37,7 +37,7 @@ const servicesOf = ({ broker, accreditor, holders, runtime }: Stack): readonly S
 
 const begin = async (options: StoryOptions): Promise<Stack> => {
   const { report } = options;
-  report.step('Six services start, each a process of its own, beside three sources and a chain');
+  report.step('Six services start, each a process of its own, beside three sources');
   const stack = await startStack(options);
   const rows = servicesOf(stack).map(({ name, title, did, running }) => [name, title, did, String(running.pid)]);
   report.table([['service', 'organisation', 'identity', 'process'], ...rows]);

@@ -23,7 +23,7 @@ export const claims: readonly Claim[] = [
     test: 'demo > receipts verify again with the one-file verifier alone, and a flipped byte fails',
   },
   { state: 'simulated', claim: 'water levels', instead: 'a seeded generator; every feature says synthetisch' },
-  { state: 'simulated', claim: 'the chain', instead: 'anvil, a development chain on this machine' },
+  { state: 'simulated', claim: 'the chain', instead: 'anvil, a development chain on this machine, where there is one' },
   { state: 'simulated', claim: 'separate organisations', instead: 'separate processes on localhost, over plain HTTP' },
   { state: 'simulated', claim: 'the accreditation', instead: 'criteria made up for the demo; nobody judged the model' },
   {
