@@ -35,7 +35,9 @@ export interface AgreementSources {
   readonly did: string;
 }
 
-const findRow = ({ negotiations }: AgreementSources, participant: ParticipantId, agreementId: string) =>
+type Negotiations = { readonly negotiations: Pick<NegotiationStore, 'findByName'> };
+
+const findRow = ({ negotiations }: Negotiations, participant: ParticipantId, agreementId: string) =>
   negotiations.findByName(participant, 'agreement', agreementId);
 
 /** The plan of an agreement; a consumer asks the provider for it once and keeps it. */
@@ -75,7 +77,7 @@ export const meteredAgreement = async (
 };
 
 /** For transfers (dsp §6). */
-export const transferAgreements = (its: AgreementSources): Agreements => ({
+export const transferAgreements = (its: Negotiations): Agreements => ({
   find: async (participant, id) => {
     const row = await findRow(its, participant, id);
     if (row === undefined || row.data.agreement === null) return undefined;

@@ -12,7 +12,7 @@ import {
 } from '../../contracts/ledger/follow.ts';
 import { readPolicy } from '../../contracts/ledger/note.ts';
 import { receiptText, trustText } from '../../contracts/ledger/receipt.ts';
-import { contextDigest, recordLeaf, type UsageContext, type UsageRecord } from '../../contracts/ledger/record.ts';
+import { recordLeaf } from '../../contracts/ledger/record.ts';
 import { bundlePath, encodeBundle } from '../../contracts/ledger/tiles.ts';
 import { rootOf } from '../../contracts/ledger/tree.ts';
 import { verifyReceipt } from '../../contracts/ledger/verify.ts';
@@ -23,6 +23,7 @@ import { signDer } from '../../test/support/keys.ts';
 import { keys, origin } from '../../test/support/ledger-world.ts';
 import { joinAll, type LogBench, logBench, logKeys, published } from '../../test/support/log-bench.ts';
 import {
+  accessOf,
   agreementBody,
   consumer,
   logStart,
@@ -33,45 +34,9 @@ import {
 import { createLedgerRoutes, logPathOf } from './routes.ts';
 import type { Ledger } from './service.ts';
 
-const salt = toBase64Url(new Uint8Array(16));
-const hash = (text: string) => toBase64Url(nodeCrypto.sha256(utf8(text)));
 const policyText = `log ${logKeys.vkey}\nquorum none\n`;
 
-/** One access of the agreement `one`. */
-const accessOf = (n: number): { record: UsageRecord; context: UsageContext } => {
-  const context: UsageContext = {
-    application: 'urn:stekker:1:app:evacuatie@1.0.0',
-    method: 'GET',
-    purpose: 'urn:stekker:1:purpose:crisis',
-    run: '',
-    salt,
-    target: hash('target'),
-    transfer: 'urn:uuid:01a20806-e7c0-7000-8000-000000000033',
-  };
-  const record: UsageRecord = {
-    v: 1,
-    type: 'usage-record',
-    agreement: 'urn:agreement:one',
-    asset: 'urn:asset:rain',
-    op: 'read',
-    n: String(n),
-    request: `01a20810-0f6c-7000-8000-${String(n).padStart(12, '0')}`,
-    part: '1',
-    at: formatTime(logStart),
-    bytes: '3',
-    digest: hash('abc'),
-    outcome: 'ok',
-    status: '200',
-    context: contextDigest(nodeCrypto, context),
-    price: '',
-    units: { requests: '1' },
-    ext: '',
-    salt,
-  };
-  return { record, context };
-};
-
-const accesses = [1, 2, 3].map(accessOf);
+const accesses = [1, 2, 3].map((n) => accessOf(n));
 const records = accesses.map(({ record }) => record);
 
 interface World {

@@ -4,10 +4,9 @@ import { orNothing, toBase64Url, utf8 } from '../../contracts/bytes.ts';
 import { canonicalize, type Json } from '../../contracts/json.ts';
 import { checkpointText, readNote, readVerifierKey, signatureLine } from '../../contracts/ledger/note.ts';
 import { type PackedReceipts, type Receipt, receiptText, type TrustFile } from '../../contracts/ledger/receipt.ts';
-import { contextDigest, recordLeaf, type UsageContext, type UsageRecord } from '../../contracts/ledger/record.ts';
+import { recordLeaf } from '../../contracts/ledger/record.ts';
 import { rootOf } from '../../contracts/ledger/tree.ts';
 import { type VerifyTools, verifyReceipt } from '../../contracts/ledger/verify.ts';
-import { formatTime } from '../../contracts/time.ts';
 import { type Clock, systemClock } from '../../kernel/clock.ts';
 import { nodeCrypto } from '../../kernel/crypto.ts';
 import { keccak256 } from '../../kernel/keccak.ts';
@@ -27,11 +26,13 @@ import { signEd25519 } from '../../test/support/keys.ts';
 import { keys, origin } from '../../test/support/ledger-world.ts';
 import { joinAll, logKeys, published, shiftedClock } from '../../test/support/log-bench.ts';
 import {
+  accessOf,
   agreementBody,
   consumer,
   logStart,
   type MadeStatement,
   provider,
+  requestOf,
   statementBody,
   stranger,
 } from '../../test/support/log-parties.ts';
@@ -44,45 +45,7 @@ const clock: Clock = {
   now: shiftedClock(logStart).now,
   sleep: (ms, signal) => systemClock.sleep(ms > 10_000 ? ms : Math.min(ms, 20), signal),
 };
-const salt = toBase64Url(new Uint8Array(16));
-const hash = (text: string) => toBase64Url(nodeCrypto.sha256(utf8(text)));
 const agreement = agreementBody();
-
-const requestOf = (n: number): string => `01a20810-0f6c-7000-8000-${String(n).padStart(12, '0')}`;
-
-const accessOf = (n: number, changes: Partial<UsageRecord> = {}): { record: UsageRecord; context: UsageContext } => {
-  const context: UsageContext = {
-    application: 'urn:stekker:1:app:evacuatie@1.0.0',
-    method: 'GET',
-    purpose: 'urn:stekker:1:purpose:crisis',
-    run: '',
-    salt,
-    target: hash('target'),
-    transfer: 'urn:uuid:01a20806-e7c0-7000-8000-000000000033',
-  };
-  const record: UsageRecord = {
-    v: 1,
-    type: 'usage-record',
-    agreement: 'urn:agreement:one',
-    asset: 'urn:asset:rain',
-    op: 'read',
-    n: String(n),
-    request: requestOf(n),
-    part: '1',
-    at: formatTime(logStart),
-    bytes: '3',
-    digest: hash('abc'),
-    outcome: 'ok',
-    status: '200',
-    context: contextDigest(nodeCrypto, context),
-    price: '',
-    units: { requests: '1' },
-    ext: '',
-    salt,
-    ...changes,
-  };
-  return { record, context };
-};
 
 interface Stated {
   readonly made: MadeStatement;

@@ -3,9 +3,8 @@ import type { UsageMeter } from '../../connector/data-plane/ports.ts';
 import type { AppError } from '../../contracts/errors.ts';
 import type { UsageClose, UsageOpen } from '../../contracts/ledger/usage-entry.ts';
 import { type Clock, systemClock } from '../../kernel/clock.ts';
-import { createIds, seededRandom } from '../../kernel/random.ts';
 import { diskFull, failingFiles } from '../support/failing-files.ts';
-import { agreementFor, createMeterNetwork, startMeterParty } from '../support/meter-pair.ts';
+import { agreementFor, createMeterNetwork, openEntry, startMeterParty } from '../support/meter-pair.ts';
 import { tornFiles } from '../support/torn-files.ts';
 import { createArrayMeter } from '../support/usage-meter.ts';
 
@@ -22,28 +21,10 @@ interface MeterHarness {
 }
 
 const mebibyte = 1_048_576;
-const newId = createIds(systemClock, seededRandom('usage-meter'));
 const emptyDigest = '47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU';
 
-const openOf = (its: MeterHarness, changes: Partial<UsageOpen> = {}): UsageOpen => ({
-  t: 'open',
-  agreement: its.agreement,
-  request: newId(),
-  part: 1,
-  at: its.clock.now(),
-  asset: 'urn:asset:rain',
-  transfer: 'urn:uuid:01a20806-e7c0-7000-8000-000000000033',
-  application: 'urn:stekker:1:app:evacuatie@1.0.0',
-  method: 'GET',
-  purpose: 'urn:stekker:1:purpose:crisis',
-  run: '',
-  target: '4I0LERaoWjL6rCtGTTLFuFRGxzX-ixreOfQ59kwXrXY',
-  price: '',
-  ext: null,
-  reserved: mebibyte,
-  proof: 'a.b.c',
-  ...changes,
-});
+const openOf = (its: MeterHarness, changes: Partial<UsageOpen> = {}): UsageOpen =>
+  openEntry(its.agreement, { at: its.clock.now(), ...changes });
 
 const closeOf = ({ agreement, request, part }: UsageOpen, changes: Partial<UsageClose> = {}): UsageClose => ({
   t: 'close',

@@ -1,4 +1,3 @@
-import { generateKeyPairSync, type KeyObject } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -24,6 +23,7 @@ import {
   type ProcessTables,
   processMigrations,
 } from '../../connector/adapters/sql/process-store.ts';
+import { transferAgreements } from '../../connector/agreements.ts';
 import { createCatalogClient } from '../../connector/catalog/client.ts';
 import { createCatalogRoutes, createPriceRoutes } from '../../connector/catalog/routes.ts';
 import { createCatalog } from '../../connector/catalog/service.ts';
@@ -47,7 +47,6 @@ import { systemClock } from '../../kernel/clock.ts';
 import { buildDidDocument, createDidResolver, didOf } from '../../kernel/did.ts';
 import { createGuardedClient } from '../../kernel/http/client.ts';
 import { type RunningServer, serveRoutes } from '../../kernel/http/server.ts';
-import { participantKeys } from '../../kernel/keys.ts';
 import { silentLogger } from '../../kernel/log.ts';
 import { createIds, systemRandom } from '../../kernel/random.ts';
 import { migrate } from '../../kernel/sql/migrate.ts';
@@ -57,6 +56,7 @@ import { sqlUsedTokens } from '../../kernel/sql/used-tokens.ts';
 import { policyFaults } from '../../policies/compile.ts';
 import type { Facts } from '../../policies/facts.ts';
 import { ordinary, tenant } from './dsp-pair.ts';
+import { freshKeys } from './identities.ts';
 import { markedRandom, secretText } from './secrets.ts';
 
 /**
@@ -104,20 +104,6 @@ export interface ConnectorOptions {
   readonly entries?: () => readonly StoreEntry[];
   readonly hosts?: readonly string[];
 }
-
-const makeKeys = (did: Did) => {
-  const keys = new Map<string, KeyObject>();
-  const key = (name: string): KeyObject => {
-    const made =
-      keys.get(name) ??
-      (name === 'assertion'
-        ? generateKeyPairSync('ed25519').privateKey
-        : generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey);
-    keys.set(name, made);
-    return made;
-  };
-  return participantKeys(did, { key, secret: () => systemRandom.bytes(32) });
-};
 
 const startedByProvider = (row: TransferRow): TransferDecision =>
   row.process.role === 'provider' && row.process.state === 'REQUESTED' ? { do: 'start' } : { do: 'wait' };
@@ -209,7 +195,7 @@ export const startConnector = async (options: ConnectorOptions = {}): Promise<Co
   const base = `${root}/dsp/2025-1`;
   const log = silentLogger;
   const clock = systemClock;
-  const keys = makeKeys(did);
+  const keys = freshKeys(did);
   const client = createGuardedClient({ allowLoopbackHttp: true });
   const resolver = createDidResolver({ client, clock, allowLoopbackHttp: true });
   const tokens = createTokenService({ keys, clock, random: systemRandom });
@@ -271,16 +257,7 @@ export const startConnector = async (options: ConnectorOptions = {}): Promise<Co
   const transfers = createTransfers({
     ...shared,
     store: createSqlProcessStore(db as never, 'transfers'),
-    agreements: {
-      find: async (participant, id) => {
-        const row = await negotiations.findByAgreement(participant, id);
-        if (row?.data.agreement == null) return undefined;
-        const { digest } = row.data.agreement;
-        const { dataset, assurance, status } = row.data;
-        const isInForce = status === 'in-force';
-        return { id, digest, peer: row.peer, role: row.process.role, dataset, assurance, isInForce };
-      },
-    },
+    agreements: transferAgreements({ negotiations: negotiations.exchange.store }),
     dataPlane: {
       open: async (row) =>
         buildDataAddress('urn:stekker:1:http', `${root}/data/${row.pid}/`, { grant: secretText('grant') }),

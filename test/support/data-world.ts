@@ -36,12 +36,13 @@ import { nodeCrypto } from '../../kernel/crypto.ts';
 import { buildDidDocument, createDidResolver, didOf } from '../../kernel/did.ts';
 import { createGuardedClient } from '../../kernel/http/client.ts';
 import { type RunningServer, serveRoutes } from '../../kernel/http/server.ts';
-import { type ParticipantKeys, participantKeys } from '../../kernel/keys.ts';
+import type { ParticipantKeys } from '../../kernel/keys.ts';
 import { type Logger, silentLogger } from '../../kernel/log.ts';
 import { createIds, systemRandom } from '../../kernel/random.ts';
 import { migrate } from '../../kernel/sql/migrate.ts';
 import { openSqlite } from '../../kernel/sql/sqlite.ts';
 import { sqlUsedTokens, type UsedTokenTable, usedTokenMigrations } from '../../kernel/sql/used-tokens.ts';
+import { freshKeys } from './identities.ts';
 import { markedRandom } from './secrets.ts';
 import { type ArrayMeter, type ArrayMeterOptions, createArrayMeter } from './usage-meter.ts';
 
@@ -59,17 +60,6 @@ export const purpose = 'urn:stekker:1:purpose:crisis';
 const broker = 'did:web:broker.example' as Did;
 
 type WorldTables = DataPlaneTables & UsedTokenTable;
-
-const makeKeys = (did: Did): ParticipantKeys => {
-  const keys = new Map(
-    ['authentication', 'keyAgreement', 'accessToken'].map((name) => [
-      name,
-      generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey,
-    ]),
-  );
-  const assertion = generateKeyPairSync('ed25519').privateKey;
-  return participantKeys(did, { key: (name) => keys.get(name) ?? assertion, secret: () => new Uint8Array(32) });
-};
 
 const listenOn = async (server: Server): Promise<number> => {
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
@@ -269,7 +259,7 @@ export const startWorld = async (options: WorldOptions = {}) => {
     const app = new Hono();
     const server = stack.use(await serveRoutes(app, { host: '127.0.0.1', port: 0 }));
     const origin = `http://localhost:${server.port}`;
-    const keys = makeKeys(didOf(origin));
+    const keys = freshKeys(didOf(origin));
     app.get('/.well-known/did.json', (c) => c.json(buildDidDocument({ keys, services: {} })));
     return { app, server, origin, keys };
   };

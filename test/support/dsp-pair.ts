@@ -5,6 +5,7 @@ import {
   type ProcessTables,
   processMigrations,
 } from '../../connector/adapters/sql/process-store.ts';
+import { transferAgreements } from '../../connector/agreements.ts';
 import type { Authenticate } from '../../connector/exchange/http.ts';
 import type { PeerTransport } from '../../connector/exchange/ports.ts';
 import { createAgreements } from '../../connector/negotiation/agreements.ts';
@@ -20,7 +21,7 @@ import type {
 } from '../../connector/negotiation/ports.ts';
 import { createNegotiationRoutes } from '../../connector/negotiation/routes.ts';
 import { createNegotiations, type NegotiationService } from '../../connector/negotiation/service.ts';
-import type { TransferAgreement, TransferDecision, TransferRow } from '../../connector/transfer/ports.ts';
+import type { TransferDecision, TransferRow } from '../../connector/transfer/ports.ts';
 import { createTransferRoutes } from '../../connector/transfer/routes.ts';
 import { createTransfers, type TransferService } from '../../connector/transfer/service.ts';
 import { buildDataAddress } from '../../contracts/dsp/transfer.ts';
@@ -251,23 +252,10 @@ export const startParty = async (network: Network, options: PartyOptions): Promi
     },
     runningTransfers: { end: (participant, agreementId, why) => transfers.endUnder(participant, agreementId, why) },
   });
-  const findAgreement = async (participant: ParticipantId, id: string): Promise<TransferAgreement | undefined> => {
-    const row = await negotiations.exchange.store.findByName(participant, 'agreement', id);
-    if (row?.data.agreement == null) return undefined;
-    return {
-      id,
-      digest: row.data.agreement.digest,
-      peer: row.peer,
-      role: row.process.role,
-      dataset: row.data.dataset,
-      assurance: row.data.assurance,
-      isInForce: row.data.status === 'in-force',
-    };
-  };
   const transfers = createTransfers({
     ...shared,
     store: createSqlProcessStore(db, 'transfers'),
-    agreements: { find: findAgreement },
+    agreements: transferAgreements({ negotiations: negotiations.exchange.store }),
     dataPlane: {
       open: async (row) => {
         opened.push(row.pid);

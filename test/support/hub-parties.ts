@@ -1,4 +1,3 @@
-import { generateKeyPairSync } from 'node:crypto';
 import { Hono } from 'hono';
 import { type StandingNotice, standingNoticeText } from '../../contracts/events.ts';
 import type { Did } from '../../contracts/ids.ts';
@@ -10,27 +9,14 @@ import { type Clock, systemClock } from '../../kernel/clock.ts';
 import { buildDidDocument, createDidResolver, type DidResolver, didOf } from '../../kernel/did.ts';
 import { createGuardedClient, type GuardedClient } from '../../kernel/http/client.ts';
 import { type RunningServer, serveRoutes } from '../../kernel/http/server.ts';
-import { type KeySet, type ParticipantKeys, participantKeys } from '../../kernel/keys.ts';
+import type { ParticipantKeys } from '../../kernel/keys.ts';
 import { systemRandom } from '../../kernel/random.ts';
 import { migrate } from '../../kernel/sql/migrate.ts';
 import { openSqlite } from '../../kernel/sql/sqlite.ts';
 import { sqlUsedTokens, type UsedTokenTable, usedTokenMigrations } from '../../kernel/sql/used-tokens.ts';
+import { freshKeys } from './identities.ts';
 
 /** Parties with a DID, keys and a real server on loopback, for what broker and connectors say to each other. */
-
-const makeKeySet = (): KeySet => {
-  const keys = new Map(
-    (['authentication', 'keyAgreement', 'accessToken'] as const).map((name) => [
-      name as string,
-      generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey,
-    ]),
-  );
-  keys.set('assertion', generateKeyPairSync('ed25519').privateKey);
-  return {
-    key: (name) => keys.get(name) ?? generateKeyPairSync('ed25519').privateKey,
-    secret: () => systemRandom.bytes(32),
-  };
-};
 
 export interface HubParty extends AsyncDisposable {
   readonly did: Did;
@@ -63,7 +49,7 @@ export const startHubParty = async ({ clock = systemClock, services }: HubPartyO
   const { port } = server;
   const origin = `http://localhost:${port}`;
   const did = didOf(origin);
-  const keys = participantKeys(did, makeKeySet());
+  const keys = freshKeys(did);
   documents.set('document', buildDidDocument({ keys, services: services?.(origin) ?? {} }));
   const client = createGuardedClient({ allowLoopbackHttp: true });
   const resolver = createDidResolver({ client, clock, allowLoopbackHttp: true });

@@ -1,3 +1,4 @@
+import { generateKeyPairSync, randomBytes } from 'node:crypto';
 import type { Did } from '../../contracts/ids.ts';
 import { formatTime } from '../../contracts/time.ts';
 import {
@@ -26,6 +27,15 @@ export const keysOf = (did: string, byte: number): ParticipantKeys => {
     key: (name) => (keys.get(name) ?? ed25519FromByte(byte)).privateKey,
     secret: () => new Uint8Array(32).fill(byte),
   });
+};
+
+/** Keys that nobody had before, for participants whose DIDs may come back with a port. */
+export const freshKeys = (did: Did): ParticipantKeys => {
+  const key = (name: string) =>
+    name === 'assertion'
+      ? generateKeyPairSync('ed25519').privateKey
+      : generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey;
+  return participantKeys(did, { key, secret: () => randomBytes(32) });
 };
 
 /** Both status entries of a credential; `list` is where the lists are served, without the purpose. */

@@ -8,6 +8,7 @@ import {
 import { leafKeyId } from '../../contracts/ledger/entry.ts';
 import { type GeneralJws, jwsText } from '../../contracts/ledger/jws.ts';
 import { type KeyEvent, publicText } from '../../contracts/ledger/public-entries.ts';
+import { contextDigest, type UsageContext, type UsageRecord } from '../../contracts/ledger/record.ts';
 import {
   type StatementSums,
   statementDigest,
@@ -209,4 +210,47 @@ export const keyEventBody = ({ of, by = of, changes = {}, joinCode }: KeyEventOp
   const artifact = signAs(publicText(payload), 'stekker-key-event+jws', pairs([by]));
   const body = { kind: 'key-event', artifact, ...(joinCode === undefined ? {} : { joinCode }) };
   return { body, payload, hash: toBase64Url(nodeCrypto.sha256(utf8(jwsText(artifact)))) };
+};
+
+const salt = toBase64Url(new Uint8Array(16));
+
+/** The id of the n-th request. */
+export const requestOf = (n: number): string => `01a20810-0f6c-7000-8000-${String(n).padStart(12, '0')}`;
+
+/** The n-th access of the agreement `one`. */
+export const accessOf = (
+  n: number,
+  changes: Partial<UsageRecord> = {},
+): { record: UsageRecord; context: UsageContext } => {
+  const context: UsageContext = {
+    application: 'urn:stekker:1:app:evacuatie@1.0.0',
+    method: 'GET',
+    purpose: 'urn:stekker:1:purpose:crisis',
+    run: '',
+    salt,
+    target: hash('target'),
+    transfer: 'urn:uuid:01a20806-e7c0-7000-8000-000000000033',
+  };
+  const record: UsageRecord = {
+    v: 1,
+    type: 'usage-record',
+    agreement: 'urn:agreement:one',
+    asset: 'urn:asset:rain',
+    op: 'read',
+    n: String(n),
+    request: requestOf(n),
+    part: '1',
+    at: formatTime(logStart),
+    bytes: '3',
+    digest: hash('abc'),
+    outcome: 'ok',
+    status: '200',
+    context: contextDigest(nodeCrypto, context),
+    price: '',
+    units: { requests: '1' },
+    ext: '',
+    salt,
+    ...changes,
+  };
+  return { record, context };
 };

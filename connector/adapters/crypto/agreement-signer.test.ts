@@ -5,21 +5,12 @@ import type { Did, ParticipantId } from '../../../contracts/ids.ts';
 import { assembleJws } from '../../../contracts/ledger/jws.ts';
 import { systemClock } from '../../../kernel/clock.ts';
 import { buildDidDocument, createDidResolver } from '../../../kernel/did.ts';
-import { participantKeys } from '../../../kernel/keys.ts';
 import { systemRandom } from '../../../kernel/random.ts';
+import { freshKeys } from '../../../test/support/identities.ts';
 import { createAgreementSigner } from './agreement-signer.ts';
 
-const keysOf = (did: string) =>
-  participantKeys(did as Did, {
-    key: (name) =>
-      name === 'assertion'
-        ? generateKeyPairSync('ed25519').privateKey
-        : generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey,
-    secret: () => new Uint8Array(32),
-  });
-
-const us = keysOf('did:web:us.example');
-const peer = keysOf('did:web:peer.example');
+const us = freshKeys('did:web:us.example' as Did);
+const peer = freshKeys('did:web:peer.example' as Did);
 const documents = new Map(
   [us, peer].map((keys) => [
     `https://${keys.did.slice('did:web:'.length)}/.well-known/did.json`,
