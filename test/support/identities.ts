@@ -1,4 +1,4 @@
-import { generateKeyPairSync, randomBytes } from 'node:crypto';
+import { generateKeyPairSync } from 'node:crypto';
 import type { Did } from '../../contracts/ids.ts';
 import { formatTime } from '../../contracts/time.ts';
 import {
@@ -9,6 +9,7 @@ import {
 } from '../../contracts/vc/credential.ts';
 import { type ParticipantKeys, participantKeys } from '../../kernel/keys.ts';
 import { ed25519FromByte, p256FromByte } from './keys.ts';
+import { markedRandom } from './secrets.ts';
 
 /** Participants with keys from one byte each, and credentials about them. */
 
@@ -35,7 +36,7 @@ export const freshKeys = (did: Did): ParticipantKeys => {
     name === 'assertion'
       ? generateKeyPairSync('ed25519').privateKey
       : generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey;
-  return participantKeys(did, { key, secret: () => randomBytes(32) });
+  return participantKeys(did, { key, secret: () => markedRandom.bytes(32) });
 };
 
 /** Both status entries of a credential; `list` is where the lists are served, without the purpose. */
