@@ -1,6 +1,7 @@
 import { type BrokerMessage, brokerMessageText } from '../../contracts/events.ts';
 import { jwsText } from '../../contracts/ledger/jws.ts';
 import { signedBy } from '../../kernel/assertions.ts';
+import { frameEvent } from '../../kernel/http/server-sent-events.ts';
 import type { ParticipantKeys } from '../../kernel/keys.ts';
 
 /** Messages as they go out: signed, with their number, as server-sent events. */
@@ -15,7 +16,7 @@ export const createFrames = (keys: ParticipantKeys): Frame => {
   const kept = new Map<string, Uint8Array<ArrayBuffer>>();
   const make = (message: BrokerMessage, text: string): Uint8Array<ArrayBuffer> => {
     const jws = signedBy(keys, text, 'stekker-event+jws');
-    return new TextEncoder().encode(`id: ${message.n}\ndata: ${jwsText(jws)}\n\n`);
+    return frameEvent(String(message.n), jwsText(jws));
   };
   return (message) => {
     const text = brokerMessageText(message);

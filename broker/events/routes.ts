@@ -3,6 +3,7 @@ import { AppError } from '../../contracts/errors.ts';
 import type { Did } from '../../contracts/ids.ts';
 import { readAnyJson } from '../../kernel/http/body.ts';
 import { problemResponse } from '../../kernel/http/problem.ts';
+import { eventStreamHeaders } from '../../kernel/http/server-sent-events.ts';
 import type { Logger } from '../../kernel/log.ts';
 import { readLastEventId } from './rules.ts';
 import type { Events } from './service.ts';
@@ -21,10 +22,7 @@ const noticeLimits = { maxBytes: 65_536, maxDepth: 8 };
 const listen = async ({ events, authenticate }: EventRoutesOptions, context: Context): Promise<Response> => {
   const { did } = await authenticate(context.req.raw.headers);
   const body = await events.subscribe(did, readLastEventId(context.req.header('last-event-id')));
-  return new Response(body, {
-    // No proxy may hold words back: a heartbeat that waits is silence.
-    headers: { 'content-type': 'text/event-stream', 'cache-control': 'no-store', 'x-accel-buffering': 'no' },
-  });
+  return new Response(body, { headers: eventStreamHeaders }); // held back by a proxy, a heartbeat is silence
 };
 
 const receive = async ({ events, authenticate }: EventRoutesOptions, context: Context): Promise<Response> => {

@@ -1,4 +1,5 @@
 import type { Did } from '../../contracts/ids.ts';
+import { createPipe } from '../../kernel/http/server-sent-events.ts';
 import type { Logger } from '../../kernel/log.ts';
 import type { Position, StoredEvent } from './ports.ts';
 
@@ -41,47 +42,6 @@ export interface StreamsOptions {
   readonly frameOf: (event: StoredEvent, n: number) => Uint8Array<ArrayBuffer>;
   readonly log: Logger;
 }
-
-/** What leads to one reader, with a bound on what waits for it. */
-const createPipe = (maxUnsentBytes: number, onGone: (why: string) => void) => {
-  let controller: ReadableStreamDefaultController<Uint8Array<ArrayBuffer>> | undefined;
-  let isOpen = true;
-  let allowance = maxUnsentBytes;
-  const leave = (why: string): boolean => {
-    const was = isOpen;
-    isOpen = false;
-    if (was) onGone(why);
-    return was;
-  };
-  const body = new ReadableStream<Uint8Array<ArrayBuffer>>(
-    {
-      start: (its) => {
-        controller = its;
-      },
-      cancel: () => void leave('the reader left'),
-    },
-    new ByteLengthQueuingStrategy({ highWaterMark: 0 }),
-  );
-  const unsent = (): number => -(controller?.desiredSize ?? 0);
-  return {
-    body,
-    /** The first words may be longer than what may wait later. */
-    allow: (bytes: number): void => {
-      allowance = maxUnsentBytes + bytes;
-    },
-    send: (frame: Uint8Array<ArrayBuffer>): void => {
-      if (!isOpen) return;
-      if (unsent() > allowance) {
-        if (leave('too slow')) controller?.error(new Error('the reader is too slow'));
-        return;
-      }
-      controller?.enqueue(frame);
-    },
-    end: (): void => {
-      if (leave('ended')) controller?.close();
-    },
-  };
-};
 
 const concerns = ({ audience }: StoredEvent, did: Did): boolean => audience === null || audience.includes(did);
 

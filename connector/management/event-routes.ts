@@ -3,6 +3,7 @@ import { AppError } from '../../contracts/errors.ts';
 import type { ParticipantId } from '../../contracts/ids.ts';
 import { formatTime } from '../../contracts/time.ts';
 import type { Clock } from '../../kernel/clock.ts';
+import { createPipe, eventStreamHeaders, frameEvent, stillHere } from '../../kernel/http/server-sent-events.ts';
 import type { Api } from './api.ts';
 import type { FeedEvent, ProcessFeed } from './feed.ts';
 
@@ -16,18 +17,13 @@ export interface EventRoutesOptions {
 }
 
 const maxStreams = 32;
-/** Events that wait for a slow reader; then it is cut off and resumes by its last id. */
-const maxWaiting = 1_000;
+/** Bytes that wait for a slow reader; then it is dropped and resumes by its last id. */
+const maxUnsentBytes = 262_144;
 const keepAliveMs = 15_000;
 
-const encoder = new TextEncoder();
-
-const write = (event: string, id: string, data: object): Uint8Array =>
-  encoder.encode(`id: ${id}\nevent: ${event}\ndata: ${JSON.stringify(data)}\n\n`);
-
-const writeEvent = ({ id, notice }: FeedEvent): Uint8Array => {
+const frameOf = ({ id, notice }: FeedEvent) => {
   const { protocol, pid, role, peer, state, at } = notice;
-  return write('process', id, { protocol, id: pid, role, peer, state, at: formatTime(at) });
+  return frameEvent(id, JSON.stringify({ protocol, id: pid, role, peer, state, at: formatTime(at) }), 'process');
 };
 
 interface Opening {
@@ -38,45 +34,29 @@ interface Opening {
 }
 
 /** A stream that begins with what the reader missed, then `ready`; `gap` instead tells it to read the lists again. */
-const openStream = ({ feed, clock, signal }: EventRoutesOptions, opening: Opening): ReadableStream<Uint8Array> => {
+const openStream = ({ feed, clock, signal }: EventRoutesOptions, { participant, after, closed }: Opening) => {
   const ended = new AbortController();
-  let stop: () => void = () => undefined;
-  const close = (controller?: ReadableStreamDefaultController<Uint8Array>): void => {
-    if (ended.signal.aborted) return;
+  const pipe = createPipe(maxUnsentBytes, () => {
     ended.abort();
-    stop();
-    signal.removeEventListener('abort', onStop);
-    opening.closed();
-    controller?.close();
-  };
-  let onStop: () => void = () => undefined;
-  const keepAlive = async (push: (bytes: Uint8Array) => void): Promise<void> => {
+    unsubscribe();
+    signal.removeEventListener('abort', pipe.end);
+    closed();
+  });
+  const unsubscribe = feed.subscribe(participant, (event) => pipe.send(frameOf(event)));
+  signal.addEventListener('abort', pipe.end, { once: true });
+  const { events, isComplete } = after === '' ? { events: [], isComplete: true } : feed.since(participant, after);
+  const missed = isComplete ? events.map(frameOf) : [];
+  pipe.allow(missed.reduce((total, frame) => total + frame.length, 0));
+  for (const frame of missed) pipe.send(frame);
+  pipe.send(frameEvent(feed.place(), '{}', isComplete ? 'ready' : 'gap'));
+  const keepAlive = async (): Promise<void> => {
     while (!ended.signal.aborted) {
       await clock.sleep(keepAliveMs, ended.signal);
-      if (!ended.signal.aborted) push(encoder.encode(': still here\n\n'));
+      pipe.send(stillHere);
     }
   };
-  return new ReadableStream<Uint8Array>(
-    {
-      start: (controller) => {
-        const push = (bytes: Uint8Array): void => {
-          if (ended.signal.aborted) return;
-          controller.enqueue(bytes);
-          if ((controller.desiredSize ?? 0) <= 0) close(controller);
-        };
-        onStop = () => close(controller);
-        signal.addEventListener('abort', onStop, { once: true });
-        stop = feed.subscribe(opening.participant, (event) => push(writeEvent(event)));
-        const { events, isComplete } =
-          opening.after === '' ? { events: [], isComplete: true } : feed.since(opening.participant, opening.after);
-        if (isComplete) for (const event of events) push(writeEvent(event));
-        push(write(isComplete ? 'ready' : 'gap', feed.place(), {}));
-        void keepAlive(push);
-      },
-      cancel: () => close(),
-    },
-    new CountQueuingStrategy({ highWaterMark: maxWaiting }),
-  );
+  void keepAlive();
+  return pipe.body;
 };
 
 export const addEventRoutes = ({ endpoint }: Api, options: EventRoutesOptions): void => {
@@ -104,7 +84,7 @@ export const addEventRoutes = ({ endpoint }: Api, options: EventRoutesOptions): 
         open -= 1;
       };
       const stream = openStream(options, { participant, after, closed });
-      return new Response(stream, { headers: { 'content-type': 'text/event-stream' } });
+      return new Response(stream, { headers: eventStreamHeaders });
     },
   );
 };

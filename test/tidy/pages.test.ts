@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { errorTable } from '../../contracts/errors.ts';
@@ -31,7 +31,10 @@ describe('what the pages say', () => {
     const mutants = readMutants([]);
     expect(mutants.length).toBeGreaterThan(100);
     for (const { name, file, find, tests } of mutants) {
-      expect(tracked, name).toEqual(expect.arrayContaining([file, ...tests]));
+      expect(
+        [file, ...tests].filter((path) => !existsSync(join(root, path))),
+        name,
+      ).toEqual([]);
       expect(read(file).split(find).length - 1, `${name}: its text stands once in ${file}`).toBe(1);
     }
   });
