@@ -1,19 +1,12 @@
-import type { Did, ParticipantId } from '../../contracts/ids.ts';
-import type { CredentialFacts } from '../../contracts/vc/credential.ts';
 import type { Clock } from '../../kernel/clock.ts';
 import { compilePolicy } from '../../policies/compile.ts';
 import { credentialFacts } from '../../policies/credential-facts.ts';
 import { explain } from '../../policies/explain.ts';
 import type { Facts } from '../../policies/facts.ts';
-import type { Decision, Decisions, NegotiationRow, OfferBook } from './ports.ts';
+import type { Decision, Decisions, NegotiationRow, OfferBook, PeerFacts } from './ports.ts';
 import { sameRules } from './rules.ts';
 
 /** What the owner wants next, by its policy alone: accept what is published to whom it is for, refuse the rest with reasons. */
-
-/** What is proven of a peer by credentials that still stand; undefined when nothing is. */
-export interface PeerFacts {
-  readonly of: (participant: ParticipantId, peer: Did) => Promise<CredentialFacts | undefined>;
-}
 
 export interface PolicyDecisionOptions {
   readonly offers: OfferBook;

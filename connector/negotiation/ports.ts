@@ -3,6 +3,7 @@ import type { Did, ParticipantId } from '../../contracts/ids.ts';
 import type { Json } from '../../contracts/json.ts';
 import type { Assurance } from '../../contracts/ledger/agreement.ts';
 import type { GeneralJws } from '../../contracts/ledger/jws.ts';
+import type { CredentialFacts } from '../../contracts/vc/credential.ts';
 import type { ProcessRow, ProcessStore } from '../exchange/ports.ts';
 import type { NegotiationKind } from './machine.ts';
 
@@ -144,4 +145,9 @@ export interface RegisteredAgreements {
     participant: ParticipantId,
     agreementDigest: string,
   ) => Promise<{ readonly index: number; readonly promise: GeneralJws } | undefined>;
+}
+
+/** What is proven of a peer by credentials that still stand; undefined when nothing is. */
+export interface PeerFacts {
+  readonly of: (participant: ParticipantId, peer: Did) => Promise<CredentialFacts | undefined>;
 }
