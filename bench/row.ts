@@ -20,3 +20,9 @@ export const isTiny = process.env.BENCH_TINY === '1';
 
 export const median = (values: readonly number[]): number =>
   values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? 0;
+
+/** Seconds of processor time that this thread took: it stands a machine that others use too, which a wall clock does not. */
+export const threadSeconds = (since?: NodeJS.CpuUsage): number => {
+  const { user, system } = process.threadCpuUsage(since);
+  return (user + system) / 1e6;
+};
