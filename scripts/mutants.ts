@@ -1,6 +1,6 @@
-import { spawnSync } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { availableParallelism, tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { z } from 'zod';
 
@@ -32,18 +32,32 @@ export const readMutants = (names: readonly string[]): Mutant[] =>
     }))
     .filter((mutant) => names.length === 0 || names.includes(mutant.name));
 
-const runTests = (copy: string, tests: readonly string[]): { red: boolean; output: string } => {
-  const run = spawnSync(
-    join(root, 'node_modules/.bin/node'),
-    [join(root, 'node_modules/vitest/vitest.mjs'), 'run', '--bail', '1', ...tests],
-    { cwd: copy, encoding: 'utf8', timeout: 300_000, env: { ...process.env, CI: 'true' } },
-  );
-  return { red: run.status !== 0, output: `${run.stdout}${run.stderr}` };
-};
+interface Outcome {
+  readonly red: boolean;
+  readonly output: string;
+}
+
+const timeoutMs = 300_000;
+
+const runTests = (copy: string, tests: readonly string[]): Promise<Outcome> =>
+  new Promise((done, fail) => {
+    const child = spawn(
+      join(root, 'node_modules/.bin/node'),
+      [join(root, 'node_modules/vitest/vitest.mjs'), 'run', '--bail', '1', ...tests],
+      { cwd: copy, timeout: timeoutMs, env: { ...process.env, CI: 'true' }, stdio: ['ignore', 'pipe', 'pipe'] },
+    );
+    let output = '';
+    for (const stream of [child.stdout, child.stderr])
+      stream.setEncoding('utf8').on('data', (text: string) => {
+        output += text;
+      });
+    child.once('error', fail);
+    child.once('close', (code) => done({ red: code !== 0, output }));
+  });
 
 const ranSomething = (output: string): boolean => /\b[1-9]\d* failed\b/.test(output);
 
-const tryMutant = (copy: string, mutant: Mutant): string | undefined => {
+const tryMutant = async (copy: string, mutant: Mutant): Promise<string | undefined> => {
   const path = join(copy, mutant.file);
   const source = readFileSync(path, 'utf8');
   const places = source.split(mutant.find).length - 1;
@@ -53,7 +67,7 @@ const tryMutant = (copy: string, mutant: Mutant): string | undefined => {
     source.replace(mutant.find, () => mutant.replace),
   );
   try {
-    const { red, output } = runTests(copy, mutant.tests);
+    const { red, output } = await runTests(copy, mutant.tests);
     if (!red) return 'SURVIVED: its tests stayed green';
     return ranSomething(output) ? undefined : `no test failed, the run broke:\n${output.slice(-2000)}`;
   } finally {
@@ -61,28 +75,45 @@ const tryMutant = (copy: string, mutant: Mutant): string | undefined => {
   }
 };
 
+/** A copy of the project in which one mutant after the other is put and taken out again. */
+const makeCopy = (place: string): string => {
+  cpSync(root, place, {
+    recursive: true,
+    filter: (path) => !skipped.has(path.slice(root.length + 1).split('/')[0] ?? ''),
+  });
+  symlinkSync(join(root, 'node_modules'), join(place, 'node_modules'));
+  return place;
+};
+
+/** Tries mutants of a list until none is left; several do that at once, each in its own copy. Answers how many stayed alive. */
+const tryAll = async (copy: string, waiting: Mutant[]): Promise<number> => {
+  let alive = 0;
+  for (let mutant = waiting.shift(); mutant !== undefined; mutant = waiting.shift()) {
+    const fault = await tryMutant(copy, mutant);
+    if (fault !== undefined) alive += 1;
+    process.stdout.write(`${fault === undefined ? 'killed  ' : 'ALIVE   '} ${mutant.name} (${mutant.rule})\n`);
+    if (fault !== undefined) process.stdout.write(`  ${mutant.why}\n  ${fault}\n`);
+  }
+  return alive;
+};
+
+const maxCopies = 4;
+
 if (import.meta.main) {
-  const copy = mkdtempSync(join(tmpdir(), 'stekker-mutants-'));
+  const place = mkdtempSync(join(tmpdir(), 'stekker-mutants-'));
   try {
-    cpSync(root, copy, {
-      recursive: true,
-      filter: (path) => !skipped.has(path.slice(root.length + 1).split('/')[0] ?? ''),
-    });
-    symlinkSync(join(root, 'node_modules'), join(copy, 'node_modules'));
     const mutants = readMutants(process.argv.slice(2));
+    const count = Math.min(availableParallelism(), maxCopies, Math.max(1, mutants.length));
+    const copies = Array.from({ length: count }, (_, number) => makeCopy(join(place, String(number))));
     const tests = [...new Set(mutants.flatMap((mutant) => mutant.tests))];
-    const whole = runTests(copy, tests);
+    const whole = await runTests(copies[0] ?? root, tests);
     if (whole.red) throw new Error(`the tests must be green before a mutant is tried:\n${whole.output.slice(-4000)}`);
-    let alive = 0;
-    for (const mutant of mutants) {
-      const fault = tryMutant(copy, mutant);
-      if (fault !== undefined) alive += 1;
-      process.stdout.write(`${fault === undefined ? 'killed  ' : 'ALIVE   '} ${mutant.name} (${mutant.rule})\n`);
-      if (fault !== undefined) process.stdout.write(`  ${mutant.why}\n  ${fault}\n`);
-    }
+    const waiting = [...mutants];
+    const counts = await Promise.all(copies.map((copy) => tryAll(copy, waiting)));
+    const alive = counts.reduce((sum, one) => sum + one, 0);
     process.stdout.write(`${mutants.length - alive} mutants killed, ${alive} alive\n`);
     if (alive > 0 || mutants.length === 0) process.exitCode = 1;
   } finally {
-    rmSync(copy, { recursive: true, force: true });
+    rmSync(place, { recursive: true, force: true });
   }
 }

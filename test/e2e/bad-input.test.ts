@@ -33,6 +33,7 @@ const keep = <Resource extends AsyncDisposable>(resource: Resource): Resource =>
   open.push(resource);
   return resource;
 };
+const hasDisks = canMakeDisks();
 const running: RunningProgram[] = [];
 const startKept = async (args: readonly string[], env: Env): Promise<RunningProgram> => {
   const started = await start({ args, env });
@@ -370,7 +371,7 @@ describe('what stands in the way of a start', () => {
       expectSaid(inside, { exit: 2, code: 'config-invalid', says: [key, 'inside STEKKER_DATA'] });
     });
 
-    test.skipIf(!canMakeDisks())('a full disk', async () => {
+    test.skipIf(!hasDisks)('a full disk', async () => {
       using disk = smallDisk(1);
       const { env } = await benches[program]();
       disk.fill();
@@ -445,20 +446,17 @@ describe('a full disk', () => {
     },
   );
 
-  test.skipIf(!canMakeDisks())(
-    'of its journal lets a connector start, and serve nothing until there is room',
-    async () => {
-      using disk = smallDisk(8);
-      const bench = keep(await connectorBench({ STEKKER_JOURNAL_FOLDER: join(disk.folder, 'journal') }));
-      await startKept(['connector'], bench.env);
-      const health = async () => (await fetch(`${bench.origin}/health`)).status;
-      expect(await health()).toBe(503);
-      disk.grow(200);
-      await until(async () => ((await health()) === 200 ? true : undefined));
-    },
-  );
+  test.skipIf(!hasDisks)('of its journal lets a connector start, and serve nothing until there is room', async () => {
+    using disk = smallDisk(8);
+    const bench = keep(await connectorBench({ STEKKER_JOURNAL_FOLDER: join(disk.folder, 'journal') }));
+    await startKept(['connector'], bench.env);
+    const health = async () => (await fetch(`${bench.origin}/health`)).status;
+    expect(await health()).toBe(503);
+    disk.grow(200);
+    await until(async () => ((await health()) === 200 ? true : undefined));
+  });
 
-  test.skipIf(!canMakeDisks())(
+  test.skipIf(!hasDisks)(
     'stops the intake of a broker, which says so and loses nothing; with room again the same entry is taken',
     async () => {
       using disk = smallDisk(24);

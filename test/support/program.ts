@@ -32,10 +32,13 @@ export interface StartProgram {
 const patienceMs = 60_000;
 const own = [process.execPath, program];
 
+/** What one start compiles is there for the next: most of a short command's time goes there. */
+const compiled = join(root, 'node_modules/.cache/stekker-tests');
+
 /** What the machine gives, and none of the settings that somebody has in his shell. */
 const envOf = (env: StartProgram['env']): NodeJS.ProcessEnv => {
   const { PATH, HOME, LANG } = process.env;
-  return { PATH, HOME, LANG, ...env };
+  return { PATH, HOME, LANG, NODE_COMPILE_CACHE: compiled, ...env };
 };
 
 const watch = ({ command = own, args, env, cwd = root }: StartProgram) => {
