@@ -11,7 +11,7 @@ import { type UsageClose, type UsageOpen, usageEntry } from '../../contracts/led
 import { createTokenService, type TokenService } from '../../kernel/auth.ts';
 import { type Clock, systemClock } from '../../kernel/clock.ts';
 import { nodeFiles } from '../../kernel/files.ts';
-import { openKeys, participantKeyNeeds, participantKeys } from '../../kernel/keys.ts';
+import { openKeys, type ParticipantKeys, participantKeyNeeds, participantKeys } from '../../kernel/keys.ts';
 import { systemRandom, uuidV7 } from '../../kernel/random.ts';
 import type { ConnectorBench } from './chain-world.ts';
 
@@ -74,8 +74,8 @@ export const transferUnder = (bench: ConnectorBench, agreementId: string): Known
   throw new Error(`no transfer is started under ${agreementId}`);
 };
 
-/** The tokens of a connector, signed with its own keys out of its own folder. */
-export const tokensOf = async ({ config, did }: ConnectorBench, clock: Clock = systemClock): Promise<TokenService> => {
+/** The keys of a connector, out of its own folder. */
+export const keysOf = async ({ config, did }: ConnectorBench): Promise<ParticipantKeys> => {
   const keySet = await openKeys({
     files: nodeFiles,
     path: join(config.STEKKER_DATA, 'keys', 'main.json'),
@@ -83,8 +83,12 @@ export const tokensOf = async ({ config, did }: ConnectorBench, clock: Clock = s
     random: systemRandom,
     needs: { ...participantKeyNeeds, seal: 'secret' },
   });
-  return createTokenService({ keys: participantKeys(did, keySet), clock, random: systemRandom });
+  return participantKeys(did, keySet);
 };
+
+/** The tokens of a connector, signed with its own keys. */
+export const tokensOf = async (bench: ConnectorBench): Promise<TokenService> =>
+  createTokenService({ keys: await keysOf(bench), clock: systemClock, random: systemRandom });
 
 /** `Authorization` for a message of the Dataspace Protocol, credentials included. */
 export const messageToken = (tokens: TokenService, audience: Did): string =>
