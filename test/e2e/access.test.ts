@@ -391,7 +391,7 @@ describe('a silent broker', () => {
     const stream = readSlowly(made.url, made.headers);
     await stream.begun;
 
-    await broker[Symbol.asyncDispose]();
+    const stopping = broker[Symbol.asyncDispose]();
     const seen: { readonly which: 'strict' | 'grace'; readonly status: number; readonly request: string }[] = [];
     await until(async () => {
       for (const [which, its] of [['strict', strictly] as const, ['grace', gracefully] as const])
@@ -399,6 +399,7 @@ describe('a silent broker', () => {
       await systemClock.sleep(100);
       return seen.at(-1)?.status === 503 ? true : undefined;
     });
+    await stopping;
     const statuses = (which: string) => seen.flatMap((one) => (one.which === which ? [one.status] : []));
     for (const which of ['strict', 'grace']) {
       const first = statuses(which).indexOf(503);
