@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { verifyAnchor } from '../../contracts/anchor/proof.ts';
+import { toHex, utf8 } from '../../contracts/bytes.ts';
 import { AppError } from '../../contracts/errors.ts';
 import type { ParticipantId } from '../../contracts/ids.ts';
 import type { Json } from '../../contracts/json.ts';
@@ -12,8 +13,9 @@ import {
   type Registered,
   receiptOf,
 } from '../../contracts/ledger/assemble.ts';
-import type { Followed } from '../../contracts/ledger/follow.ts';
+import { type Followed, findEntry } from '../../contracts/ledger/follow.ts';
 import { bad, type Checked, good } from '../../contracts/ledger/forms.ts';
+import { jwsText } from '../../contracts/ledger/jws.ts';
 import { type Checkpoint, verifyNote } from '../../contracts/ledger/note.ts';
 import {
   type EvmAnchor,
@@ -85,15 +87,15 @@ export interface ReceiptsOptions {
 
 const notYet = (detail: string): AppError => new AppError('not-yet', { detail, retryAfterSeconds: 1 });
 
-/** Where a signed artifact stands; one that only waits is brought now, because somebody asks for it. */
-const inLog = async (
+/** Where a signed artifact stands; one that only waits is brought now, because somebody asks for it. Undefined: not known here. */
+const registered = async (
   { registrations, registrar }: ReceiptsOptions,
   participant: ParticipantId,
   subject: Parameters<RegistrationStore['bySubject']>[1],
-): Promise<Registered> => {
+): Promise<Registered | undefined> => {
   const found = await registrations.bySubject(participant, subject);
+  if (found === undefined) return undefined;
   const what = subject.kind === 'agreement' ? 'the agreement' : `statement ${subject.subject}`;
-  if (found === undefined) throw notYet(`${what} was not handed over for the log yet`);
   switch (found.outcome.state) {
     case 'waiting':
       await registrar.again(participant, found.digest);
@@ -105,6 +107,32 @@ const inLog = async (
       return { artifact: artifact ?? found.artifact, index };
     }
   }
+};
+
+/** Entries that are looked through for one question; the next one goes on from there. */
+const maxLookedThrough = 16_384;
+const maxRemembered = 10_000;
+
+type Lost = (its: ReceiptsOptions, interval: StatedInterval, after: number) => Promise<Registered | undefined>;
+
+/**
+ * Looks in the log itself for a statement whose registration is not known here: rows that came from a backup know nothing of
+ * it, and its leaf key is gone. It stands behind its agreement.
+ */
+const createLost = (): Lost => {
+  const lookedTo = new Map<string, number>();
+  return async ({ follower }, { artifact }, after) => {
+    const digest = nodeCrypto.sha256(utf8(jwsText(artifact)));
+    const key = toHex(digest);
+    const { checkpoint } = await follower.follow();
+    const from = lookedTo.get(key) ?? after + 1;
+    const to = Math.min(checkpoint.size, from + maxLookedThrough);
+    const found = await findEntry((await follower.tools()).fetch, digest, { from, to });
+    if (!found.ok) throw notYet(found.reason);
+    if (lookedTo.size >= maxRemembered) lookedTo.clear();
+    lookedTo.set(key, found.value ?? to);
+    return found.value === undefined ? undefined : { artifact, index: found.value };
+  };
 };
 
 /** What was followed, at least up to this entry. */
@@ -188,14 +216,22 @@ const viewOf = async (
   return { followed: { checkpoint, note, publics: below }, anchors: [anchor] };
 };
 
+interface Its extends ReceiptsOptions {
+  readonly lost: Lost;
+}
+
 const frameFor = async (
-  its: ReceiptsOptions,
+  its: Its,
   participant: ParticipantId,
   { interval, options }: { readonly interval: StatedInterval; readonly options: ReceiptOptions },
 ): Promise<ReceiptFrame> => {
   const { agreementDigest, seq } = interval;
-  const agreement = await inLog(its, participant, { kind: 'agreement', agreementDigest, subject: '' });
-  const statement = await inLog(its, participant, { kind: 'usage-statement', agreementDigest, subject: seq });
+  const agreement = await registered(its, participant, { kind: 'agreement', agreementDigest, subject: '' });
+  if (agreement === undefined) throw notYet('the agreement was not handed over for the log yet');
+  const statement =
+    (await registered(its, participant, { kind: 'usage-statement', agreementDigest, subject: seq })) ??
+    (await its.lost(its, interval, agreement.index));
+  if (statement === undefined) throw notYet(`statement ${seq} was not handed over for the log yet`);
   const covers = Math.max(agreement.index, statement.index);
   const { followed, anchors } = await viewOf(its, covers, options.needsAnchor === true);
   const sums = options.withholdSums === true ? null : interval.sums;
@@ -234,7 +270,7 @@ const accessOf = ({ record, context }: Item, { withholdContext }: ReceiptOptions
 const recordsOf = ({ accesses }: StatedInterval) => accesses.map(({ record }) => record);
 
 const ofRequest = async (
-  its: ReceiptsOptions,
+  its: Its,
   participant: ParticipantId,
   { request, options }: { readonly request: string; readonly options: ReceiptOptions & { agreementDigest?: string } },
 ): Promise<Receipt | PackedReceipts> => {
@@ -256,7 +292,7 @@ const ofRequest = async (
 };
 
 const ofStatement = async (
-  its: ReceiptsOptions,
+  its: Its,
   participant: ParticipantId,
   { interval, options }: { readonly interval: StatedInterval; readonly options: ReceiptOptions },
 ): Promise<StatementReceipts> => {
@@ -274,7 +310,7 @@ const ofStatement = async (
 };
 
 async function* ofAgreement(
-  its: ReceiptsOptions,
+  its: Its,
   participant: ParticipantId,
   { agreementDigest, options }: { readonly agreementDigest: string; readonly options: ReceiptOptions },
 ): AsyncGenerator<StatementReceipts> {
@@ -286,8 +322,11 @@ async function* ofAgreement(
   }
 }
 
-export const createReceipts = (its: ReceiptsOptions): Receipts => ({
-  ofRequest: (participant, request, options = {}) => ofRequest(its, participant, { request, options }),
-  ofAgreement: (participant, agreementDigest, options = {}) =>
-    ofAgreement(its, participant, { agreementDigest, options }),
-});
+export const createReceipts = (options: ReceiptsOptions): Receipts => {
+  const its: Its = { ...options, lost: createLost() };
+  return {
+    ofRequest: (participant, request, asked = {}) => ofRequest(its, participant, { request, options: asked }),
+    ofAgreement: (participant, agreementDigest, asked = {}) =>
+      ofAgreement(its, participant, { agreementDigest, options: asked }),
+  };
+};

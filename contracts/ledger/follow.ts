@@ -66,6 +66,24 @@ export const fetchEntries = async (fetch: FetchLogFile, from: number, size: numb
   return good(found);
 };
 
+/**
+ * The first of the entries `from … to-1` that commits to this artifact digest: for whoever holds an artifact and has lost where
+ * it stands. Nothing is believed by this; the proof comes after.
+ */
+export const findEntry = async (
+  fetch: FetchLogFile,
+  digest: Uint8Array,
+  { from, to }: { readonly from: number; readonly to: number },
+): Promise<Checked<number | undefined>> => {
+  const entries = await fetchEntries(fetch, from, to);
+  if (!entries.ok) return entries;
+  const place = entries.value.findIndex((bytes) => {
+    const entry = readEntry(textOf(bytes) ?? '');
+    return entry.ok && sameBytes(entryParts(entry.value).digest, digest);
+  });
+  return good(place < 0 ? undefined : from + place);
+};
+
 const readPublic = async (
   { crypto, fetch, registryKey }: FollowTools,
   bytes: Uint8Array,
