@@ -8,6 +8,8 @@ const project = (name: string, include: readonly string[], timeoutMs: number) =>
 export default defineConfig({
   test: {
     pool: 'forks',
+    // One for each processor: by default one is left out, which on two of them means one file after the other.
+    maxWorkers: '100%',
     reporters: ['dot', './scripts/closing-line.ts'],
     projects: [
       project('unit', ['{contracts,policies,kernel,connector,broker,bin,demo,scripts}/**/*.test.ts'], 20_000),
