@@ -1,5 +1,7 @@
+import { randomInt } from 'node:crypto';
 import { Hono } from 'hono';
 import { dcpMessage } from '../../contracts/dcp/messages.ts';
+import { isAppError } from '../../contracts/errors.ts';
 import type { Did } from '../../contracts/ids.ts';
 import type { Json } from '../../contracts/json.ts';
 import { createAuthenticator, createTokenService, type TokenService } from '../../kernel/auth.ts';
@@ -34,11 +36,20 @@ export interface Holder extends AsyncDisposable {
   readonly post: (audience: Did, url: string, body: Json, token?: string) => Promise<Response>;
 }
 
+/** Below the ports that systems hand out to outgoing connections: one of those could take it before its server starts. */
+const chosenPorts = { least: 12_000, most: 32_000 };
+
 /** A port that was free a moment ago: a DID must be known before its server starts. */
 export const freePort = async (): Promise<number> => {
-  const server = await listen(() => undefined, { host: '127.0.0.1', port: 0 });
-  await server[Symbol.asyncDispose]();
-  return server.port;
+  for (;;) {
+    const port = randomInt(chosenPorts.least, chosenPorts.most);
+    try {
+      await using server = await listen(() => undefined, { host: '127.0.0.1', port });
+      return server.port;
+    } catch (error) {
+      if (!isAppError(error, 'port-in-use')) throw error;
+    }
+  }
 };
 
 /** Starts a holder with keys from one byte. */
