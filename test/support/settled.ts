@@ -131,7 +131,7 @@ export interface SettledWorld {
 
 const statedColumns = 'seq, n, request, part, at, bytes, digest, outcome, status, units, ext, leaf';
 
-/** Records in complete statements, as a connector keeps them. */
+/** Records in complete statements, as a connector keeps them, a moment after both have signed. */
 const rowsStated = (bench: ConnectorBench, role: 'provider' | 'consumer', agreementDigest: string) =>
   rowsOf(
     bench,
@@ -152,13 +152,15 @@ export const settle = async (
 ): Promise<Map<string, UsageRecord>> => {
   const statements = await finalStatements(provider.bench, consumer.bench, agreed.agreementDigest);
   expect(statements.consumer).toEqual(statements.provider);
-  expect(rowsStated(consumer.bench, 'consumer', agreed.agreementDigest)).toEqual(
-    rowsStated(provider.bench, 'provider', agreed.agreementDigest),
-  );
   const ours = await receiptsOf(provider.operate, agreed.agreementId, trust);
   const theirs = await receiptsOf(consumer.operate, agreed.agreementId, trust);
   expect(theirs.records).toEqual(ours.records);
   expect(theirs.sums).toEqual(ours.sums);
+  await atLast('that both keep the same records', async () => {
+    const kept = rowsStated(provider.bench, 'provider', agreed.agreementDigest);
+    const theirRows = rowsStated(consumer.bench, 'consumer', agreed.agreementDigest);
+    return JSON.stringify(kept) === JSON.stringify(theirRows) && kept.length === ours.records.length ? true : undefined;
+  });
   const { records, sums } = ours;
   const byName = new Map(records.map((record) => [nameOf(record), record]));
   expect(byName.size).toBe(records.length);
