@@ -76,6 +76,8 @@ export class Journal implements AsyncDisposable {
   #written: Written[] = [];
   #state: 'ready' | 'failed' | 'stopped' = 'failed';
   #busy = false;
+  /** The first line of a turn of the loop waits for the others of that turn: one write for all of them. */
+  #starting: NodeJS.Immediate | undefined;
   /** The last write failed: the segment is not written to again, not even its end. */
   #isBroken = false;
   #idle: () => void = () => undefined;
@@ -132,7 +134,12 @@ export class Journal implements AsyncDisposable {
     }
     this.#texts.push(text);
     this.#written.push(written);
-    if (!this.#busy) this.#pump();
+    if (this.#busy) return;
+    this.#busy = true;
+    this.#starting ??= setImmediate(() => {
+      this.#starting = undefined;
+      this.#pump();
+    });
   }
 
   /** False while lines are refused. */
