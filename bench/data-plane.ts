@@ -170,6 +170,12 @@ const startPlane = async (upstreamPort: number) => {
   return { port: server.port, proof, maker, privateJwk, [Symbol.asyncDispose]: () => stack.disposeAsync() };
 };
 
+/** MB a second, of the wall clock and of the serving thread's processor time. */
+interface Streamed {
+  readonly rate: number;
+  readonly cpuRate: number;
+}
+
 /** Small answers with every check, and one GiB, each beside bare proxies of the same run. */
 export const run = async (): Promise<BenchRow[]> => {
   await using sourceThread = startLoadThread();
@@ -194,7 +200,8 @@ export const run = async (): Promise<BenchRow[]> => {
     const left = 1 / (1 / p + 1 / verifiesPerSecond(plane.privateJwk, plane.maker));
     if (round > 0) measured.push({ plain: p, same: s, ours, left }); // the first warms up
   }
-  const stream = async (port: number, proof: typeof plane.proof | null): Promise<number> => {
+  const stream = async (port: number, proof: typeof plane.proof | null) => {
+    const start = process.threadCpuUsage();
     const { seconds, bytes } = await load.shoot({
       port,
       path: path(String(streamBytes)),
@@ -203,9 +210,9 @@ export const run = async (): Promise<BenchRow[]> => {
       proof,
     });
     if (bytes !== streamBytes) throw new Error(`${bytes} bytes came of ${streamBytes}`);
-    return bytes / seconds / 1e6;
+    return { rate: bytes / seconds / 1e6, cpuRate: bytes / threadSeconds(start) / 1e6 };
   };
-  const streams: { bare: number; ours: number; peak: number }[] = [];
+  const streams: { bare: Streamed; ours: Streamed; peak: number }[] = [];
   for (let round = 0; round < (isTiny ? 1 : 3); round += 1) {
     const bare = await stream(plain.port, null);
     const { value, peak } = await peakOf(() => stream(plane.port, plane.proof));
@@ -224,30 +231,34 @@ export const run = async (): Promise<BenchRow[]> => {
       growth: 'constant',
     };
   };
-  const streamed = median(streams.map(({ ours, bare }) => ours / bare));
+  const streamRow = (name: string, of: keyof Streamed, unit: string, target: number | null): BenchRow => {
+    const ratio = median(streams.map(({ ours, bare }) => ours[of] / bare[of]));
+    return {
+      name,
+      value: median(streams.map(({ ours }) => ours[of])),
+      unit,
+      limit: median(streams.map(({ bare }) => bare[of])),
+      ratio,
+      target: target === null ? 'for comparison' : '≥ 95 % of the bare proxy',
+      isHit: target === null ? null : ratio >= target,
+      growth: 'linear in bytes',
+    };
+  };
   const peak = Math.max(...streams.map((one) => one.peak));
   return [
     row('a bare proxy', 'plain', 0.22, '≥ 22 % of the bare proxy'),
     row('a bare proxy of the same request', 'same', 0.27, '≥ 27 % of it'),
     row('what proxy and signature check leave', 'left', 0.75, '≥ 75 % of that'),
-    {
-      name: 'data plane, 1 GiB stream, hashed and recorded',
-      value: median(streams.map(({ ours }) => ours)),
-      unit: 'MB/s',
-      limit: median(streams.map(({ bare }) => bare)),
-      ratio: streamed,
-      target: '≥ 95 % of the bare proxy',
-      isHit: streamed >= 0.95,
-      growth: 'linear in bytes',
-    },
+    streamRow('data plane, 1 GiB stream, hashed and recorded', 'rate', 'MB/s', 0.95),
+    streamRow("the same, of the serving thread's processor time", 'cpuRate', 'MB/cpu s', null),
     {
       name: 'data plane, 1 GiB stream, peak of memory above the start',
       value: peak,
       unit: 'MiB',
       limit: null,
       ratio: null,
-      target: 'flat: < 64 MiB',
-      isHit: peak < 64,
+      target: 'flat: < 128 MiB of 1,024',
+      isHit: peak < 128,
       growth: 'constant in bytes',
     },
   ];
