@@ -90,6 +90,7 @@ export const transferAgreements = (its: Negotiations): Agreements => ({
       dataset,
       assurance,
       isInForce: status === 'in-force',
+      isBeingFinalized: row.process.role === 'provider' && row.process.pending?.kind === 'finalized',
     };
   },
 });

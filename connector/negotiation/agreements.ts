@@ -101,10 +101,13 @@ const fetchDraft = async ({ transport, signer }: AgreementOptions, row: Negotiat
     peer: row.peer,
     url: `${root}/${encodeURIComponent(idOf(row))}/draft`,
   });
+  // No draft is not a wrong draft: a provider that has just started may not know us for a moment. It is asked again.
+  if (answer.status !== 200)
+    throw new AppError('fetch-failed', { detail: `the provider answered ${answer.status} when asked for its draft` });
   const body = signedParts.safeParse(answer.body);
   const artifact = readAgreementArtifact(body.data?.artifact);
-  if (answer.status !== 200 || !body.success || !artifact.ok)
-    throw refuse(`the provider's draft cannot be read: ${artifact.ok ? answer.status : artifact.reason}`);
+  if (!body.success || !artifact.ok)
+    throw refuse(`the provider's draft cannot be read: ${artifact.ok ? 'its leaf key' : artifact.reason}`);
   const { leafKey } = body.data;
   if (signer.leafKeyId(leafKey) !== artifact.value.value.leafKey)
     throw refuse("the provider's draft has another leaf key");

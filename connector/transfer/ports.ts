@@ -28,6 +28,8 @@ export interface TransferAgreement {
   readonly dataset: string;
   readonly assurance: Assurance;
   readonly isInForce: boolean;
+  /** Provider: our last word is on its way, and the consumer may have it before we know. */
+  readonly isBeingFinalized?: boolean;
 }
 
 export interface Agreements {

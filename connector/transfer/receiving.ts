@@ -43,6 +43,7 @@ const requested = async (
   const agreement = await options.agreements.find(incoming.participant, agreementId);
   if (agreement === undefined || agreement.role !== 'provider' || agreement.peer !== incoming.caller.did)
     throw new AppError('not-found');
+  if (agreement.isBeingFinalized === true) throw new AppError('not-yet', { retryAfterSeconds: 1 });
   if (!agreement.isInForce) throw new AppError('agreement-ended');
   if (!formatsOf(agreement.assurance).includes(format)) {
     throw new AppError('format-unsupported', {

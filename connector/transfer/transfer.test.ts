@@ -13,7 +13,7 @@ import {
   tenant,
 } from '../../test/support/dsp-pair.ts';
 
-const world = async (provider: Partial<PartyOptions> = {}) => {
+const world = async (provider: Partial<PartyOptions> = {}, providerKnows = true) => {
   const network = createNetwork();
   const a = await startParty(network, { name: 'provider', key: providerKey, offers: [rainOffer], ...provider });
   const b = await startParty(network, { name: 'consumer', key: consumerKey });
@@ -33,7 +33,7 @@ const world = async (provider: Partial<PartyOptions> = {}) => {
   );
   await eventually(
     () => a.negotiations.find(tenant, done.peerPid ?? ''),
-    (row) => row.data.status === 'in-force',
+    (row) => (row.data.status === 'in-force') === providerKnows,
   );
   const agreementId = String(done.data.agreement?.agreement['@id']);
   const post = async (path: string, body: Json, from: string = b.did) => {
@@ -178,6 +178,20 @@ describe('messages of a transfer', () => {
     expect((await its.post('/transfers/request', request(its.agreementId), 'did:web:stranger.example')).status).toBe(
       404,
     );
+  });
+
+  test('a request is asked to wait while our last word of the agreement is on its way, and not refused', async () => {
+    let sent = 0;
+    let isLost = true;
+    const fate = () => {
+      sent += 1;
+      return sent > 1 && isLost ? 'lose-answer' : 'deliver';
+    };
+    await using its = await world({ fate }, false);
+    const { status } = await its.post('/transfers/request', request(its.agreementId));
+    expect(status).toBe(503);
+    isLost = false;
+    await its.begin();
   });
 
   test('a format that the offer is not distributed in is refused', async () => {
