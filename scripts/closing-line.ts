@@ -20,7 +20,9 @@ export default class ClosingLine implements Reporter {
     const skipped = inState('skipped').map((test) => test.fullName);
     const broken = modules.filter((module) => module.state() === 'failed' && module.errors().length > 0);
     for (const name of skipped) console.log(`left out: ${name}`);
-    const missing = isWholeRun ? unproven(readPromises(root), new Set([...passed, ...skipped])) : [];
+    // Where a tool is missing its tests are named as left out; in CI nothing may be missing, and only what passed is proof.
+    const ran = new Set(process.env.CI === undefined ? [...passed, ...skipped] : passed);
+    const missing = isWholeRun ? unproven(readPromises(root), ran) : [];
     for (const { page, promise, test } of missing) console.log(`not proven (${page}): ${promise} [${test}]`);
     const faults = missing.length + broken.length + unhandled.length + (passed.length === 0 ? 1 : 0);
     if (faults > 0) process.exitCode = 1;
