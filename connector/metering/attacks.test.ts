@@ -220,8 +220,10 @@ describe('a hostile provider', () => {
       expect(refusal).toMatchObject({ code: 'request-repeated' }),
     ); // an id of ten minutes ago
     clock = systemClock;
-    await access(pair, agreement);
-    clock = ahead;
+    const used = openEntry(agreement);
+    for (const party of [consumer, provider]) await opened(party, used);
+    clock = ahead; // before it closes, because a statement is drafted as soon as it has
+    for (const party of [consumer, provider]) await closed(party, closeEntry(used));
     await eventually(
       () => disputesOf(provider, agreement),
       (found) => found.length > 0,

@@ -96,7 +96,8 @@ describe('statements between two connectors', () => {
     await using pair = await startMeterPair({ changes: { window } });
     const { provider, consumer, agreement } = pair;
     for (let count = 0; count < 3; count += 1) await access(pair, agreement);
-    expect((await complete(provider, agreement, 1)).payload.last).toBe('3');
+    // An access counts from its opening: the third one may still run when the half is reached.
+    expect(['2', '3']).toContain((await complete(provider, agreement, 1)).payload.last);
     await access(pair, agreement);
     const ask = () =>
       consumer.options.transport.post({
