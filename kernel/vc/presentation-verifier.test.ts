@@ -36,6 +36,7 @@ const world = async () => {
     answer: undefined,
   };
   const queries: { authorization: string; body: unknown }[] = [];
+  const learnt: [credential: string, issuer: Did][] = [];
   const issuer = await startSite({
     byte: 3,
     routes: (app, site) => {
@@ -67,6 +68,7 @@ const world = async () => {
     clock,
     used: sqlUsedTokens(database.db),
     trustedIssuers: (type) => (type === 'MembershipCredential' ? [issuer.did] : []),
+    learn: (credential, by) => void learnt.push([credential, by]),
   });
   const caller = (more: Partial<VerifiedCaller> = {}): VerifiedCaller => ({
     did: holder.did,
@@ -107,6 +109,7 @@ const world = async () => {
     lists,
     state,
     queries,
+    learnt,
     presentations,
     resolver,
     caller,
@@ -149,6 +152,17 @@ describe('presentations', () => {
     const headers = new Headers({ authorization: queries[0]?.authorization ?? '' });
     const asker = await verifySiToken(headers, { audience: holder.did, resolver, now: start });
     expect(asker).toMatchObject({ did: verifier.did, accessToken: 'access-token' });
+  });
+
+  test('who issued a credential is learnt once its signature holds, and not before', async () => {
+    const { show, about, ask, learnt, state, present, jwtOf, stranger, issuer } = await world();
+    const membership = membershipOf(about());
+    state.shows = async () => [await present([await jwtOf(membership, stranger)])];
+    expect(await reasonOf(ask())).not.toBe('accepted');
+    expect(learnt).toEqual([]);
+    show(membership);
+    await ask();
+    expect(learnt).toEqual([[membership.id, issuer.did]]);
   });
 
   test('one query while the result is fresh, also for many at once; another token or type asks again', async () => {
