@@ -6,6 +6,7 @@ import type { Clock } from '../../kernel/clock.ts';
 import type { ParticipantKeys } from '../../kernel/keys.ts';
 import type { Logger } from '../../kernel/log.ts';
 import type { TaskHandler } from '../../kernel/sql/outbox.ts';
+import { createTurnsByKey } from '../../kernel/turns.ts';
 import type { CredentialStore, IssuedCredential, Notice, NoticeStore, StandingPublisher } from './ports.ts';
 import { standingAfter } from './rules.ts';
 
@@ -107,27 +108,12 @@ export const revokeGrant = async (
   tools.wake();
 };
 
-/** Runs work for one key after the other; for different keys side by side. */
-const createTurns = () => {
-  const last = new Map<string, Promise<void>>();
-  return async (key: string, work: () => Promise<void>): Promise<void> => {
-    const before = last.get(key) ?? Promise.resolve();
-    const mine = before.then(work, work);
-    last.set(key, mine);
-    try {
-      await mine;
-    } finally {
-      if (last.get(key) === mine) last.delete(key);
-    }
-  };
-};
-
 /** Passes notices on, those of one credential in the order in which they were made. */
 export const createStandingHandler = (
   { keys, notices }: { readonly keys: Pick<ParticipantKeys, 'did'>; readonly notices: NoticeStore },
   publisher: StandingPublisher,
 ): TaskHandler => {
-  const inTurn = createTurns();
+  const inTurn = createTurnsByKey();
   return async ({ subject }) => {
     await inTurn(subject, async () => {
       for (const notice of await notices.waiting(keys.did, subject)) {

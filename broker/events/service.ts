@@ -15,6 +15,7 @@ import { nodeCrypto } from '../../kernel/crypto.ts';
 import type { DidResolver } from '../../kernel/did.ts';
 import type { ParticipantKeys } from '../../kernel/keys.ts';
 import type { Logger } from '../../kernel/log.ts';
+import { createTurns } from '../../kernel/turns.ts';
 import { createFrames, type Frame } from './frames.ts';
 import type { EventStore, Issuers, LogPlace, Members, NewEvent, Position, StoredEvent } from './ports.ts';
 import { judgeNotice, msOf, nextBeat } from './rules.ts';
@@ -111,16 +112,6 @@ const createRate = (clock: Clock, limit: number, what: string) => {
     counts.set(caller, count);
     if (count > limit)
       throw new AppError('too-many-requests', { detail: `at most ${limit} ${what} a minute`, retryAfterSeconds: 60 });
-  };
-};
-
-/** Runs one after the other. */
-const createTurns = () => {
-  let last: Promise<unknown> = Promise.resolve();
-  return <Value>(work: () => Promise<Value>): Promise<Value> => {
-    const turn = last.then(work, work);
-    last = turn.catch(() => undefined);
-    return turn;
   };
 };
 

@@ -6,6 +6,7 @@ import type { Clock } from '../../kernel/clock.ts';
 import { nodeCrypto } from '../../kernel/crypto.ts';
 import type { Logger } from '../../kernel/log.ts';
 import type { Random } from '../../kernel/random.ts';
+import { createTurnsByKey } from '../../kernel/turns.ts';
 import type { CompiledPolicy } from '../../policies/compile.ts';
 import type { AccessTerms, Grant, GrantStore, PeerFacts, Source, Sources, Terms } from './ports.ts';
 import type { ProofKey } from './proof.ts';
@@ -165,25 +166,12 @@ const prepare = async (its: GrantsOptions, grant: Grant, terms: AccessTerms): Pr
   return made;
 };
 
-/** Runs what concerns one transfer one after the other. */
-const createTurns = () => {
-  const last = new Map<string, Promise<unknown>>();
-  return <Value>(key: string, work: () => Promise<Value>): Promise<Value> => {
-    const turn = (last.get(key) ?? Promise.resolve()).then(work, work);
-    last.set(key, turn);
-    const clear = () => {
-      if (last.get(key) === turn) last.delete(key);
-    };
-    turn.then(clear, clear);
-    return turn;
-  };
-};
-
 export const createGrants = (its: GrantsOptions): Grants => {
   const { store, clock, random, log } = its;
   const byTransfer = new Map<string, OpenTransfer>();
   const bySecret = new Map<string, OpenTransfer>();
-  const inTurn = createTurns();
+  /** What concerns one transfer, one after the other. */
+  const inTurn = createTurnsByKey();
 
   const enter = (transfer: OpenTransfer): void => {
     byTransfer.set(transfer.grant.transfer, transfer);

@@ -1,6 +1,7 @@
 import { AppError } from '../../contracts/errors.ts';
 import type { Did, ParticipantId } from '../../contracts/ids.ts';
 import type { Clock } from '../../kernel/clock.ts';
+import { createTurnsByKey } from '../../kernel/turns.ts';
 import type { Facts } from '../../policies/facts.ts';
 import { peerRefused } from '../exchange/refusal.ts';
 import type { ProcessFeed } from './feed.ts';
@@ -273,23 +274,9 @@ const agreementIdOf = ({ data }: NegotiationRecord): string => {
 
 const isDidText = (text: string): text is Did => text.startsWith('did:');
 
-/** One at a time for the same dataset of the same provider: the second finds what the first began. */
-const createTurns = () => {
-  const turns = new Map<string, Promise<unknown>>();
-  return async <Result>(key: string, work: () => Promise<Result>): Promise<Result> => {
-    const before = turns.get(key) ?? Promise.resolve();
-    const mine = before.then(work, work);
-    turns.set(key, mine);
-    try {
-      return await mine;
-    } finally {
-      if (turns.get(key) === mine) turns.delete(key);
-    }
-  };
-};
-
 export const createAcquiring = (options: AcquiringOptions): Acquiring => {
-  const inTurn = createTurns();
+  /** One at a time for the same dataset of the same provider: the second finds what the first began. */
+  const inTurn = createTurnsByKey();
   const acquire = async (participant: ParticipantId, wish: Acquisition): Promise<Acquired> => {
     const until = options.clock.now() + (wish.timeoutSeconds ?? defaultTimeoutMs / 1_000) * 1_000;
     const { dataset, offer } = wish;

@@ -15,6 +15,7 @@ import {
 import type { Clock } from '../../kernel/clock.ts';
 import { nodeCrypto } from '../../kernel/crypto.ts';
 import type { Logger } from '../../kernel/log.ts';
+import { createTurnsByKey } from '../../kernel/turns.ts';
 import type { Account } from './account.ts';
 import { compareDraft } from './compare.ts';
 import type { Completion } from './completion.ts';
@@ -69,20 +70,7 @@ const notYet = (detail: string): AppError => new AppError('not-yet', { detail, r
 interface State extends ConsumerOptions {
   /** When a draft with open rows was first seen, by agreement. */
   readonly waitingSince: Map<string, { readonly seq: string; readonly at: number }>;
-  readonly turns: Map<string, Promise<unknown>>;
 }
-
-/** One thing at a time for each agreement, so that repeats that come at once see each other's work. */
-const inTurn = async <Result>({ turns }: State, agreement: string, work: () => Promise<Result>): Promise<Result> => {
-  const before = turns.get(agreement) ?? Promise.resolve();
-  const mine = before.then(work, work);
-  turns.set(agreement, mine);
-  try {
-    return await mine;
-  } finally {
-    if (turns.get(agreement) === mine) turns.delete(agreement);
-  }
-};
 
 /** The account of this caller; for everybody else, and for the other role, there is none. */
 const accountFor = async (its: State, participant: ParticipantId, caller: Did, agreement: string): Promise<Account> => {
@@ -206,19 +194,21 @@ const mustBeAsked = (its: State, account: Account): void => {
 };
 
 export const createConsumer = (options: ConsumerOptions): Consumer => {
-  const its: State = { ...options, waitingSince: new Map(), turns: new Map() };
+  const its: State = { ...options, waitingSince: new Map() };
+  /** One thing at a time for each agreement, so that repeats that come at once see each other's work. */
+  const inTurn = createTurnsByKey();
   return {
     draft: async (participant, caller, received) => {
       const account = await accountFor(its, participant, caller, received.payload.agreementDigest);
       mustBeAsked(its, account);
-      return inTurn(its, account.info.agreement, () => draft(its, account, received));
+      return inTurn(account.info.agreement, () => draft(its, account, received));
     },
     signed: async (participant, caller, artifact) => {
       const read = readStatementArtifact(artifact);
       if (!read.ok) throw new AppError('body-invalid', { faults: [{ path: '', message: read.reason }] });
       const account = await accountFor(its, participant, caller, read.value.value.agreementDigest);
       mustBeAsked(its, account);
-      return inTurn(its, account.info.agreement, () => signed(its, account, read.value));
+      return inTurn(account.info.agreement, () => signed(its, account, read.value));
     },
   };
 };

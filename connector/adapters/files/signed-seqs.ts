@@ -2,6 +2,7 @@ import { toBase64Url, utf8 } from '../../../contracts/bytes.ts';
 import type { Crypto } from '../../../contracts/crypto.ts';
 import { AppError } from '../../../contracts/errors.ts';
 import type { AppendFile, FilePort } from '../../../kernel/files.ts';
+import { createTurns } from '../../../kernel/turns.ts';
 import type { AccountKey, SignedSeqs } from '../../metering/ports.ts';
 
 /**
@@ -109,7 +110,7 @@ export const openSignedSeqs = async ({ files, crypto }: Tools, folder: string): 
   const { newest } = state;
   let { last } = state;
   let fileNumber = Math.max(1, state.file);
-  let turn: Promise<unknown> = Promise.resolve();
+  const inTurn = createTurns();
 
   /** A file whose write failed is given up; the next line goes into a new one. */
   const appendLine = async (line: Line): Promise<void> => {
@@ -141,10 +142,6 @@ export const openSignedSeqs = async ({ files, crypto }: Tools, folder: string): 
       const line = newest.get(keyText(key));
       return line && { seq: line.seq, digest: line.digest };
     },
-    claim: (key, seq, digest) => {
-      const mine = turn.then(() => claim(keyText(key), seq, digest));
-      turn = mine.catch(() => undefined); // the one who asked hears of it; the next one has its own turn
-      return mine;
-    },
+    claim: (key, seq, digest) => inTurn(() => claim(keyText(key), seq, digest)),
   };
 };
