@@ -8,12 +8,12 @@ import {
   providerPid,
   purpose,
   sendRaw,
-  sourceBytes,
   startWorld,
   tenant,
   until,
   type World,
 } from '../../test/support/data-world.ts';
+import { manyBytes } from '../../test/support/many-bytes.ts';
 
 const problemOf = ({ body }: { readonly body: Buffer }) => JSON.parse(body.toString());
 const codeOf = (answer: { readonly body: Buffer }): string =>
@@ -60,7 +60,7 @@ describe('gateway', () => {
     await using world = await startWorld();
     const size = partBytes + 777;
     const answer = await world.fetchData(`/bytes?bytes=${size}`);
-    expect(answer.body.equals(sourceBytes(size))).toBe(true);
+    expect(answer.body.equals(manyBytes(size))).toBe(true);
     await bothClosed(world);
     expect(recordsOf(world.consumerMeter)).toEqual(recordsOf(world.meter()));
     expect(world.consumerMeter.closed()).toHaveLength(2);

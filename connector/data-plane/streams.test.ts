@@ -12,11 +12,11 @@ import {
   providerPid,
   type SourceHandler,
   sendRaw,
-  sourceBytes,
   startWorld,
   until,
   type World,
 } from '../../test/support/data-world.ts';
+import { manyBytes } from '../../test/support/many-bytes.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'stekker-streams-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -57,7 +57,7 @@ describe('a body', () => {
     const answer = await world.access(token, { path: bytesPath(size) });
     expect([answer.status, answer.body.length, answer.whole]).toEqual([200, size, true]);
     await allClosed(world);
-    const bytes = sourceBytes(size);
+    const bytes = manyBytes(size);
     expect(answer.body.equals(bytes)).toBe(true);
     const parts = [0, 1, 2].map((part) => bytes.subarray(part * partBytes, (part + 1) * partBytes));
     const { request } = world.meter().opened()[0] ?? {};
@@ -106,7 +106,7 @@ describe('a body', () => {
     expect(closed).toMatchObject({ outcome: 'partial', status: '200' });
     expect(closed?.bytes).toBeLessThanOrEqual(3 * 1_048_576);
     expect(closed?.bytes).toBeGreaterThan(2 * 1_048_576);
-    expect(closed?.digest).toBe(sha(sourceBytes(closed?.bytes ?? 0)));
+    expect(closed?.digest).toBe(sha(manyBytes(closed?.bytes ?? 0)));
   });
 
   test('waits for the journal at the beginning of each part', async () => {

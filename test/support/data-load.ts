@@ -8,6 +8,7 @@ import { requestTarget } from '../../contracts/ledger/record.ts';
 import { systemClock } from '../../kernel/clock.ts';
 import { nodeCrypto } from '../../kernel/crypto.ts';
 import { createIds, systemRandom } from '../../kernel/random.ts';
+import { writeBytes } from './many-bytes.ts';
 
 /** A source and a load tool in threads of their own, so that the thread that is measured does nothing else. */
 
@@ -102,7 +103,6 @@ const shoot = async (shot: Shot): Promise<Hit> => {
   return { seconds, bytes, refused };
 };
 
-const block = Buffer.alloc(65_536, 'stekker ');
 const small = Buffer.from(JSON.stringify({ type: 'Feature', properties: { mm: 3 }, geometry: null }));
 
 /** `/small` is a small JSON, `/<n>` so many bytes. */
@@ -114,19 +114,7 @@ const startSource = async (): Promise<number> => {
       return;
     }
     response.writeHead(200, { 'content-type': 'application/octet-stream', 'content-length': size });
-    let left = size;
-    const more = (): void => {
-      while (left > 0) {
-        const piece = left >= block.length ? block : block.subarray(0, left);
-        left -= piece.length;
-        if (!response.write(piece) && left > 0) {
-          response.once('drain', more);
-          return;
-        }
-      }
-      response.end();
-    };
-    more();
+    writeBytes(response, size);
   });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   return (server.address() as AddressInfo).port;

@@ -43,6 +43,7 @@ import { migrate } from '../../kernel/sql/migrate.ts';
 import { openSqlite } from '../../kernel/sql/sqlite.ts';
 import { sqlUsedTokens, type UsedTokenTable, usedTokenMigrations } from '../../kernel/sql/used-tokens.ts';
 import { freshKeys } from './identities.ts';
+import { writeBytes } from './many-bytes.ts';
 import { markedRandom } from './secrets.ts';
 import { type ArrayMeter, type ArrayMeterOptions, createArrayMeter } from './usage-meter.ts';
 
@@ -188,26 +189,6 @@ const ordinarySource: SourceHandler = (request, response) => {
     else writeBytes(response, size);
   } else response.writeHead(404, { 'content-type': 'text/plain' }).end('nothing');
 };
-
-const block = Buffer.alloc(65_536, 'stekker ');
-const writeBytes = (response: ServerResponse, size: number): void => {
-  let left = size;
-  const more = (): void => {
-    while (left > 0) {
-      const piece = left >= block.length ? block : block.subarray(0, left);
-      left -= piece.length;
-      if (!response.write(piece) && left > 0) {
-        response.once('drain', more);
-        return;
-      }
-    }
-    response.end();
-  };
-  more();
-};
-
-/** The bytes that the source gives for `/bytes?bytes=size`. */
-export const sourceBytes = (size: number): Buffer => Buffer.alloc(size, block);
 
 export interface WorldOptions {
   readonly source?: SourceHandler;
