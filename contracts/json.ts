@@ -2,7 +2,12 @@ import { textOf } from './bytes.ts';
 import { AppError, type Fault } from './errors.ts';
 
 /** A parsed JSON value. */
-export type Json = null | boolean | number | string | readonly Json[] | { readonly [key: string]: Json };
+export type Json = null | boolean | number | string | readonly Json[] | JsonObject;
+
+export type JsonObject = { readonly [key: string]: Json };
+
+export const isJsonObject = (value: unknown): value is JsonObject =>
+  typeof value === 'object' && value !== null && !Array.isArray(value);
 
 export interface JsonLimits {
   readonly maxBytes: number;
@@ -14,9 +19,6 @@ export const defaultJsonLimits: JsonLimits = { maxBytes: 1 << 20, maxDepth: 32 }
 
 const maxCanonicalDepth = 64;
 
-const isRecord = (value: Json): value is { readonly [key: string]: Json } =>
-  typeof value === 'object' && value !== null && !Array.isArray(value);
-
 /** Whether plain `JSON.stringify` gives the canonical form: keys sorted at every level, strings well formed. */
 const isInOrder = (value: Json, depth: number): boolean => {
   if (typeof value === 'string') return value.isWellFormed();
@@ -24,10 +26,10 @@ const isInOrder = (value: Json, depth: number): boolean => {
   if (typeof value !== 'object' || value === null) return typeof value === 'boolean' || value === null;
   if (depth > maxCanonicalDepth) return false;
   if (Array.isArray(value)) return value.every((item) => isInOrder(item, depth + 1));
-  return areMembersInOrder(value as { readonly [key: string]: Json }, depth);
+  return areMembersInOrder(value as JsonObject, depth);
 };
 
-const areMembersInOrder = (value: { readonly [key: string]: Json }, depth: number): boolean => {
+const areMembersInOrder = (value: JsonObject, depth: number): boolean => {
   let last = '';
   for (const key of Object.keys(value)) {
     if (key < last || !key.isWellFormed() || !isInOrder(value[key] as Json, depth + 1)) return false;
@@ -39,7 +41,7 @@ const areMembersInOrder = (value: { readonly [key: string]: Json }, depth: numbe
 const write = (value: Json, depth: number): string => {
   if (depth > maxCanonicalDepth) throw new AppError('body-too-deep');
   if (Array.isArray(value)) return `[${value.map((item: Json) => write(item, depth + 1)).join(',')}]`;
-  if (isRecord(value)) {
+  if (isJsonObject(value)) {
     const members = Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1));
     return `{${members.map(([key, item]) => `${write(key, depth)}:${write(item, depth + 1)}`).join(',')}}`;
   }
@@ -123,7 +125,7 @@ const noteKey = (level: Level, levels: readonly Level[], literal: string, duplic
 const holdsHalfCharacters = (value: Json): boolean => {
   if (typeof value === 'string') return !value.isWellFormed();
   if (Array.isArray(value)) return value.some(holdsHalfCharacters);
-  if (!isRecord(value)) return false;
+  if (!isJsonObject(value)) return false;
   return Object.entries(value).some(([key, item]) => !key.isWellFormed() || holdsHalfCharacters(item));
 };
 

@@ -2,7 +2,7 @@ import { constants, createPublicKey, type KeyObject, verify } from 'node:crypto'
 import { compactVerify } from 'jose';
 import { z } from 'zod';
 import { fromBase64Url, toBase64Url, utf8 } from '../contracts/bytes.ts';
-import { type Json, parseJson } from '../contracts/json.ts';
+import { isJsonObject, type Json, parseJson } from '../contracts/json.ts';
 import type { PublicJwk, SigningKey } from './keys.ts';
 
 /**
@@ -47,9 +47,6 @@ const part = (text: string | undefined, maxBytes: number): Json | undefined => {
   }
 };
 
-const isRecord = (value: Json | undefined): value is { readonly [name: string]: Json } =>
-  typeof value === 'object' && value !== null && !Array.isArray(value);
-
 /** Reads a JWT without verifying it; undefined when it is none, too large, or has a header that we never accept. */
 export const readJwt = (text: string, maxBytes = 16_384): ReadJwt | undefined => {
   if (text.length > maxBytes) return undefined;
@@ -58,7 +55,7 @@ export const readJwt = (text: string, maxBytes = 16_384): ReadJwt | undefined =>
   const read = header.safeParse(part(parts[0], 4096));
   const claims = part(parts[1], maxBytes);
   const signature = fromBase64Url(parts[2] ?? '');
-  if (!read.success || !isRecord(claims) || signature === undefined) return undefined;
+  if (!read.success || !isJsonObject(claims) || signature === undefined) return undefined;
   const { alg, kid, typ } = read.data;
   return { alg, kid, typ, claims, text, signature, signed: utf8(`${parts[0]}.${parts[1]}`) };
 };

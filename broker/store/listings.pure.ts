@@ -1,5 +1,5 @@
 import { type CatalogOffer, type Dataset, dataset } from '../../contracts/dsp/catalog.ts';
-import type { Json } from '../../contracts/json.ts';
+import { isJsonObject } from '../../contracts/json.ts';
 import { type Assurance, assurances } from '../../contracts/ledger/agreement.ts';
 import { check, hashOrNone } from '../../contracts/ledger/forms.ts';
 import { type PricePlan, pricePlan } from '../../contracts/ledger/price-plan.ts';
@@ -8,8 +8,6 @@ import type { Listing } from './ports.ts';
 
 /** How a dataset of somebody's catalog becomes a listing (dsp §4, wire §2, §3). What does not fit is left out, not cut to fit. */
 
-type JsonObject = { readonly [key: string]: Json };
-
 const maxTitle = 500;
 const maxDescription = 5_000;
 const maxKeyword = 200;
@@ -17,17 +15,14 @@ const maxKeywords = 100;
 const maxOffers = 100;
 const maxOffersLength = 65_536;
 
-const isObject = (value: unknown): value is JsonObject =>
-  typeof value === 'object' && value !== null && !Array.isArray(value);
-
 /** A text of DCAT: plain, tagged with a language, or a list of such: then the Dutch one, else the first. */
 const textOf = (value: unknown): string => {
   if (typeof value === 'string') return value;
   if (Array.isArray(value)) {
-    const dutch = value.find((one) => isObject(one) && one['@language'] === 'nl');
+    const dutch = value.find((one) => isJsonObject(one) && one['@language'] === 'nl');
     return textOf(dutch ?? value[0]);
   }
-  return isObject(value) && typeof value['@value'] === 'string' ? value['@value'] : '';
+  return isJsonObject(value) && typeof value['@value'] === 'string' ? value['@value'] : '';
 };
 
 const textsOf = (value: unknown): readonly string[] =>

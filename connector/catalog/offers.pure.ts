@@ -1,12 +1,10 @@
 import type { CatalogOffer, Dataset } from '../../contracts/dsp/catalog.ts';
-import type { Json } from '../../contracts/json.ts';
+import { isJsonObject, type JsonObject } from '../../contracts/json.ts';
 import { type Assurance, assurances } from '../../contracts/ledger/agreement.ts';
 import { check } from '../../contracts/ledger/forms.ts';
 import { type PricePlan, pricePlan } from '../../contracts/ledger/price-plan.ts';
 
 /** How a consumer reads the datasets and offers of somebody else's catalog (dsp §4, wire §2, §3). */
-
-type JsonObject = { readonly [key: string]: Json };
 
 /** An offer that can be asked for. */
 export interface FoundOffer {
@@ -31,14 +29,11 @@ export interface FoundDataset {
   readonly unreadable: readonly { readonly id: string; readonly why: string }[];
 }
 
-const isObject = (value: unknown): value is JsonObject =>
-  typeof value === 'object' && value !== null && !Array.isArray(value);
-
 /** A text of DCAT: plain, tagged with a language, or a list of such; the first counts. */
 export const firstText = (value: unknown): string => {
   if (typeof value === 'string') return value;
   if (Array.isArray(value)) return firstText(value[0]);
-  return isObject(value) && typeof value['@value'] === 'string' ? value['@value'] : '';
+  return isJsonObject(value) && typeof value['@value'] === 'string' ? value['@value'] : '';
 };
 
 const texts = (value: unknown): readonly string[] =>
@@ -48,9 +43,9 @@ const planOperand = 'urn:stekker:1:pricePlan';
 
 /** Digests of the price plans that the obligations of an offer name (wire §2). */
 export const pricesIn = (rules: { readonly obligation?: unknown }): readonly string[] => {
-  const obligations = Array.isArray(rules.obligation) ? rules.obligation.filter(isObject) : [];
+  const obligations = Array.isArray(rules.obligation) ? rules.obligation.filter(isJsonObject) : [];
   const constraints = obligations.flatMap(({ constraint }) =>
-    Array.isArray(constraint) ? constraint.filter(isObject) : [],
+    Array.isArray(constraint) ? constraint.filter(isJsonObject) : [],
   );
   const named = constraints.filter(({ leftOperand }) => leftOperand === planOperand);
   return [...new Set(named.flatMap(({ rightOperand }) => texts(rightOperand)))];

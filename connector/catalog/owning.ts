@@ -1,6 +1,6 @@
 import { AppError, type Fault } from '../../contracts/errors.ts';
 import type { ParticipantId } from '../../contracts/ids.ts';
-import type { Json } from '../../contracts/json.ts';
+import type { Json, JsonObject } from '../../contracts/json.ts';
 import type { Assurance } from '../../contracts/ledger/agreement.ts';
 import { pricePlan, pricePlanDigest } from '../../contracts/ledger/price-plan.ts';
 import { policyRules } from '../../contracts/odrl/policy.ts';
@@ -11,8 +11,6 @@ import type { Asset, CatalogStore, DigestedPlan, Offer, OfferedAsset, Page, Seal
 import { assuranceFaults, mediaTypeMember, unitFaults, withPrice } from './rules.ts';
 
 /** The owner's side of the catalog: what is put in it, checked before it can be seen, and its own view of all of it. */
-
-type JsonObject = { readonly [key: string]: Json };
 
 export interface OwningOptions {
   readonly store: CatalogStore;

@@ -1,7 +1,7 @@
 import { toHex, utf8 } from '../../contracts/bytes.ts';
 import { AppError, type Fault } from '../../contracts/errors.ts';
 import type { Did, ParticipantId } from '../../contracts/ids.ts';
-import { canonicalize, type Json } from '../../contracts/json.ts';
+import { canonicalize, type Json, type JsonObject } from '../../contracts/json.ts';
 import { pricePlan } from '../../contracts/ledger/price-plan.ts';
 import { nodeCrypto } from '../../kernel/crypto.ts';
 import { faultsOf } from '../../kernel/http/body.ts';
@@ -22,8 +22,6 @@ import { mediaTypeMember, unitFaults, withPrice } from './rules.ts';
  * an order in which a crash leaves nothing that others see; and ids follow from the content, so that the same call again
  * finishes the work and never does it twice.
  */
-
-type JsonObject = { readonly [key: string]: Json };
 
 /** A policy by the name of a template and its parameters, or by its own rules. */
 export type PublishedPolicy =

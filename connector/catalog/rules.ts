@@ -1,14 +1,12 @@
 import { dspaceContext } from '../../contracts/dsp/common.ts';
 import type { Fault } from '../../contracts/errors.ts';
-import type { Json } from '../../contracts/json.ts';
+import type { Json, JsonObject } from '../../contracts/json.ts';
 import type { Assurance } from '../../contracts/ledger/agreement.ts';
 import type { PricePlan } from '../../contracts/ledger/price-plan.ts';
 import { fullIri, shortName } from '../../policies/terms.ts';
 import type { Asset, Offer } from './ports.ts';
 
 /** How assets and offers look in a catalog (dsp §4, wire §1–§3). */
-
-type JsonObject = { readonly [key: string]: Json };
 
 /** The obligation that fixes a price plan in a policy (wire §2): negotiated and signed with it. */
 export const priceObligation = (digest: string): JsonObject => ({

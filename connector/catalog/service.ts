@@ -1,7 +1,7 @@
 import { dspaceContext } from '../../contracts/dsp/common.ts';
 import { AppError } from '../../contracts/errors.ts';
 import type { Did, ParticipantId } from '../../contracts/ids.ts';
-import type { Json } from '../../contracts/json.ts';
+import type { JsonObject } from '../../contracts/json.ts';
 import type { PricePlan } from '../../contracts/ledger/price-plan.ts';
 import { createOwning, type Owning, type OwningOptions } from './owning.ts';
 import type { Offer, OfferedAsset, Visibility } from './ports.ts';
@@ -9,8 +9,6 @@ import { createPublishing, type Publishing, type PublishingOptions } from './pub
 import { showCatalog, showDataset } from './rules.ts';
 
 /** What is on offer: published by the owner, shown to those who may see it. */
-
-type JsonObject = { readonly [key: string]: Json };
 
 export interface CatalogOptions extends OwningOptions, Pick<PublishingOptions, 'template'> {
   readonly visibility: Visibility;

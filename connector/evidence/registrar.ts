@@ -1,7 +1,7 @@
 import { fromBase64, orNothing, toBase64Url, toHex, utf8 } from '../../contracts/bytes.ts';
 import { AppError } from '../../contracts/errors.ts';
 import type { ParticipantId } from '../../contracts/ids.ts';
-import type { Json } from '../../contracts/json.ts';
+import { isJsonObject, type Json } from '../../contracts/json.ts';
 import { buildEntry, entryText } from '../../contracts/ledger/entry.ts';
 import { bad, type Checked, good } from '../../contracts/ledger/forms.ts';
 import { type GeneralJws, jwsText } from '../../contracts/ledger/jws.ts';
@@ -101,9 +101,7 @@ const registeredBefore = (row: Registration, artifact: unknown): Checked<General
 };
 
 const member = (body: Json | undefined, name: string): Json | undefined =>
-  typeof body === 'object' && body !== null && !Array.isArray(body)
-    ? (body as { readonly [key: string]: Json })[name]
-    : undefined;
+  isJsonObject(body) ? body[name] : undefined;
 
 /** Reads what the log answered to a submission, and believes only what it signed. */
 const readAnswer = (

@@ -1,16 +1,13 @@
 import { AppError, type Fault } from '../../contracts/errors.ts';
-import type { Json } from '../../contracts/json.ts';
+import { isJsonObject, type Json } from '../../contracts/json.ts';
 
 /** What a peer gave as its reason, made readable: its code is opaque to us, its reasons may be of any form (dsp §7, §10.8). */
 
 const maxReasons = 20;
 const maxLength = 1_000;
 
-const isObject = (value: Json | undefined): value is { readonly [key: string]: Json } =>
-  typeof value === 'object' && value !== null && !Array.isArray(value);
-
 const sentenceOf = (reason: Json): string => {
-  const text = isObject(reason) ? (reason['@value'] ?? reason) : reason;
+  const text = isJsonObject(reason) ? (reason['@value'] ?? reason) : reason;
   return (typeof text === 'string' ? text : JSON.stringify(text)).slice(0, maxLength);
 };
 
@@ -22,7 +19,7 @@ export const reasonsOf = (reason: Json | undefined): readonly string[] => {
 
 /** How a process ended when the peer refused our message with this body. */
 export const endingOf = (body: Json): { readonly by: 'peer'; readonly code: string; readonly reason: Json } => {
-  const { code, reason } = isObject(body) ? body : {};
+  const { code, reason } = isJsonObject(body) ? body : {};
   return { by: 'peer', code: typeof code === 'string' ? code.slice(0, maxLength) : '', reason: [...reasonsOf(reason)] };
 };
 
@@ -53,5 +50,5 @@ export const peerAnswered = (
 ): AppError => {
   const { status, body } = answer;
   if (status >= 500) return new AppError('fetch-failed', { detail: `${peer} answered ${status} to ${during}` });
-  return peerRefused(peer, isObject(body) ? { code: body.code, reason: body.reason } : {}, `${during} (${status})`);
+  return peerRefused(peer, isJsonObject(body) ? { code: body.code, reason: body.reason } : {}, `${during} (${status})`);
 };

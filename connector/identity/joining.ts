@@ -1,6 +1,6 @@
 import { AppError, type ErrorCode } from '../../contracts/errors.ts';
 import type { Did, ParticipantId } from '../../contracts/ids.ts';
-import type { Json } from '../../contracts/json.ts';
+import { isJsonObject, type Json } from '../../contracts/json.ts';
 import type { Clock } from '../../kernel/clock.ts';
 import { firstKeyEvent } from '../../kernel/key-event.ts';
 import type { ParticipantKeys } from '../../kernel/keys.ts';
@@ -58,11 +58,8 @@ const prepare = async (
   return record;
 };
 
-const isRecord = (value: Json | undefined): value is { readonly [member: string]: Json } =>
-  typeof value === 'object' && value !== null && !Array.isArray(value);
-
 const wordsOf = (body: Json | undefined): string => {
-  if (!isRecord(body)) return 'it gives no reason';
+  if (!isJsonObject(body)) return 'it gives no reason';
   const words = [body.title, body.detail].filter((text) => typeof text === 'string');
   return words.join(' ').slice(0, 1_000);
 };

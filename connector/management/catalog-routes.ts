@@ -1,5 +1,5 @@
 import type { Did, ParticipantId } from '../../contracts/ids.ts';
-import type { Json } from '../../contracts/json.ts';
+import { isJsonObject, type Json } from '../../contracts/json.ts';
 import { pageOf, pageQuery, pageThrough } from '../../kernel/http/paging.ts';
 import { asAppError } from '../../kernel/http/problem.ts';
 import type { Api } from './api.ts';
@@ -197,12 +197,9 @@ const offerRoutes = ({ endpoint }: Api, { catalog }: CatalogRoutesOptions): void
   );
 };
 
-const isObject = (value: Json): value is { readonly [key: string]: Json } =>
-  typeof value === 'object' && value !== null && !Array.isArray(value);
-
 /** Those members of a body that have the right form by themselves: the others cannot be looked into. */
 const readableMembers = (body: Json): Partial<Publication> => {
-  if (!isObject(body)) return {};
+  if (!isJsonObject(body)) return {};
   const read = Object.entries(publicationMembers).flatMap(([name, schema]) => {
     const parsed = schema.safeParse(body[name]);
     return parsed.success && parsed.data !== undefined ? [[name, parsed.data] as const] : [];

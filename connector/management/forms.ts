@@ -1,13 +1,11 @@
 import { z } from '@hono/zod-openapi';
 import { type Did, isDid } from '../../contracts/ids.ts';
+import { isJsonObject, type JsonObject } from '../../contracts/json.ts';
 import { assurances } from '../../contracts/ledger/agreement.ts';
 import { pageQuery } from '../../kernel/http/paging.ts';
-import type { JsonObject, NegotiationAction, NewAsset, NewOffer, Publication, TransferAction } from './ports.ts';
+import type { NegotiationAction, NewAsset, NewOffer, Publication, TransferAction } from './ports.ts';
 
 /** What the operator's API reads and answers. Every schema is also a part of its OpenAPI document. */
-
-const isJsonObject = (value: unknown): value is JsonObject =>
-  typeof value === 'object' && value !== null && !Array.isArray(value);
 
 /** Any JSON object: bodies were parsed strictly before, so that what is in it is JSON. */
 const jsonObject = z

@@ -1,7 +1,7 @@
+import type { JsonObject } from '../../contracts/json.ts';
 import { compilePolicy } from '../../policies/compile.ts';
 import { type Explanation, explain, type Sentence } from '../../policies/explain.ts';
 import type { FactName, Facts } from '../../policies/facts.ts';
-import type { JsonObject } from './ports.ts';
 
 /**
  * Whether an offer fits us, by the engine that its owner uses too. It is a forecast from what we know of ourselves: the

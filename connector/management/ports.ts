@@ -2,14 +2,12 @@ import type { Process } from '../../contracts/dsp/process.ts';
 import type { DataAddress } from '../../contracts/dsp/transfer.ts';
 import type { Fault } from '../../contracts/errors.ts';
 import type { Did, ParticipantId } from '../../contracts/ids.ts';
-import type { Json } from '../../contracts/json.ts';
+import type { Json, JsonObject } from '../../contracts/json.ts';
 import type { Assurance } from '../../contracts/ledger/agreement.ts';
 import type { PricePlan } from '../../contracts/ledger/price-plan.ts';
 import type { Facts } from '../../policies/facts.ts';
 
 /** What the operator's API asks of the rest of the connector. Each port is what one resource needs, and no more. */
-
-export type JsonObject = { readonly [key: string]: Json };
 
 /** At most `limit` things behind the key `after`; '' begins. */
 export interface Page {

@@ -1,7 +1,7 @@
 import type { MessageOffer } from '../../contracts/dsp/common.ts';
 import { contractNegotiation, type NegotiationState } from '../../contracts/dsp/negotiation.ts';
 import type { Did, ParticipantId } from '../../contracts/ids.ts';
-import type { Json } from '../../contracts/json.ts';
+import type { Json, JsonObject } from '../../contracts/json.ts';
 import { offerDigest } from '../../contracts/ledger/agreement.ts';
 import { nodeCrypto } from '../../kernel/crypto.ts';
 import type { ExchangeOptions, Outgoing } from '../exchange/commit.ts';
@@ -60,8 +60,6 @@ export const termination = (
   body: writeMessage.termination(pidsOf(row), code, reason),
   data: { ...row.data, ending: { by: 'us', code, reason: [...reason] } },
 });
-
-type JsonObject = { readonly [key: string]: Json };
 
 /** The offer of a message as the JSON it was: its schema keeps every member. */
 export const offerOf = (offer: MessageOffer): JsonObject => offer as unknown as JsonObject;

@@ -1,14 +1,12 @@
 import { dspaceContext, type MessageAgreement, type MessageOffer } from '../../contracts/dsp/common.ts';
 import type { NegotiationState } from '../../contracts/dsp/negotiation.ts';
 import type { Role } from '../../contracts/dsp/process.ts';
-import { canonicalize, type Json } from '../../contracts/json.ts';
+import { canonicalize, type JsonObject } from '../../contracts/json.ts';
 import type { AgreementEvent } from '../../contracts/ledger/agreement.ts';
 import { parsePeerTime, parseTime } from '../../contracts/time.ts';
 import type { AgreementEnd, NegotiationData } from './ports.ts';
 
 /** Rules of negotiation beyond the states (dsp §5.4), and the messages we write. */
-
-type JsonObject = { readonly [key: string]: Json };
 
 const lists = ['permission', 'prohibition', 'obligation'] as const;
 

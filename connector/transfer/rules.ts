@@ -1,11 +1,9 @@
 import { dspaceContext } from '../../contracts/dsp/common.ts';
 import type { DataAddress, TransferState } from '../../contracts/dsp/transfer.ts';
-import type { Json } from '../../contracts/json.ts';
+import type { Json, JsonObject } from '../../contracts/json.ts';
 import type { Assurance } from '../../contracts/ledger/agreement.ts';
 
 /** Rules of transfers beyond the states (dsp §6), and the messages we write. */
-
-type JsonObject = { readonly [key: string]: Json };
 
 /** The formats that an offer of this assurance is distributed in (wire §4). */
 export const formatsOf = (assurance: Assurance): readonly string[] =>

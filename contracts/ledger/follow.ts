@@ -1,6 +1,6 @@
 import { orNothing, sameBytes, textOf, toBase64Url, toHex } from '../bytes.ts';
 import type { Crypto } from '../crypto.ts';
-import { type Json, parseCanonical } from '../json.ts';
+import { isJsonObject, type Json, parseCanonical } from '../json.ts';
 import { checkEntry, entryParts, type LogEntry, readEntry } from './entry.ts';
 import { bad, type Checked, good } from './forms.ts';
 import { type Checkpoint, type Policy, verifyNote } from './note.ts';
@@ -39,9 +39,6 @@ export interface FollowTools {
   /** SPKI of the registry key: what it signed is public. */
   readonly registryKey: Uint8Array;
 }
-
-const isRecord = (value: Json | undefined): value is { readonly [key: string]: Json } =>
-  typeof value === 'object' && value !== null && !Array.isArray(value);
 
 /** The first `width` entries of a bundle; the full one stands in for a partial one that is gone. */
 const fetchBundle = async (fetch: FetchLogFile, index: number, width: number): Promise<Checked<Uint8Array[]>> => {
@@ -98,7 +95,7 @@ const readPublic = async (
   const fits = checkEntry(crypto, entry.value, body);
   if (!fits.ok) return bad(`entry ${index}: ${fits.reason}`);
   const value = parseCanonical(textOf(body) ?? '');
-  if (!isRecord(value)) return bad(`the artifact of entry ${index} is not canonical JSON`);
+  if (!isJsonObject(value)) return bad(`the artifact of entry ${index} is not canonical JSON`);
   const artifact = readPublicArtifact(value);
   return artifact.ok
     ? good({ index, entry: entry.value, value, artifact: artifact.value })

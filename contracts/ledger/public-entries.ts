@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { utf8 } from '../bytes.ts';
-import { canonicalize, type Json } from '../json.ts';
+import { canonicalize, isJsonObject } from '../json.ts';
 import {
   bad,
   type Checked,
@@ -97,9 +97,6 @@ export type PublicArtifact =
   | { readonly kind: 'genesis'; readonly bytes: Uint8Array; readonly value: Genesis }
   | { readonly kind: 'policy'; readonly bytes: Uint8Array; readonly value: z.infer<typeof policyChange> };
 
-const isRecord = (value: unknown): value is { readonly [key: string]: Json } =>
-  typeof value === 'object' && value !== null && !Array.isArray(value);
-
 const readKeyEvent = (value: unknown): Checked<PublicArtifact> => {
   const jws = readJws(value, 'stekker-key-event+jws');
   if (!jws.ok) return jws;
@@ -113,7 +110,7 @@ const readKeyEvent = (value: unknown): Checked<PublicArtifact> => {
 
 /** Reads the artifact of a public entry, given as the JSON value. */
 export const readPublicArtifact = (value: unknown): Checked<PublicArtifact> => {
-  if (!isRecord(value)) return bad('is no object');
+  if (!isJsonObject(value)) return bad('is no object');
   if ('payload' in value) return readKeyEvent(value);
   const text = canonicalize(value);
   const bytes = utf8(text);

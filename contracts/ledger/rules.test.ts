@@ -3,7 +3,7 @@ import { nodeCrypto } from '../../kernel/crypto.ts';
 import { ed25519FromByte, p256FromByte } from '../../test/support/keys.ts';
 import { signAs } from '../../test/support/ledger-world.ts';
 import { fromHex, toBase64, toBase64Url, toHex, utf8 } from '../bytes.ts';
-import { canonicalize, type Json } from '../json.ts';
+import { canonicalize, type Json, type JsonObject } from '../json.ts';
 import { checkRoles, readAgreement, readAgreementEvent } from './agreement.ts';
 import { buildEntry, checkEntry, readEntry } from './entry.ts';
 import { bytesOf, type Checked, ed25519Spki, encodeSpki, isEd25519Spki, isP256Spki, p256Spki } from './forms.ts';
@@ -24,7 +24,6 @@ import {
 } from './statement.ts';
 import vectors from './vectors.json' with { type: 'json' };
 
-type JsonObject = { readonly [key: string]: Json };
 const parse = (text: string) => JSON.parse(text) as JsonObject;
 const reason = (checked: Checked<unknown>): string => (checked.ok ? 'accepted' : checked.reason);
 const must = <Value>(checked: Checked<Value>): Value => {

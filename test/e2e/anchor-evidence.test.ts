@@ -5,7 +5,7 @@ import { createEvmChain } from '../../broker/adapters/evm/chain.ts';
 import { createEvmDriver } from '../../broker/anchoring/driver.ts';
 import { anchoredTopic } from '../../contracts/anchor/proof.ts';
 import { fromBase64, orNothing, toHex } from '../../contracts/bytes.ts';
-import type { Json } from '../../contracts/json.ts';
+import { isJsonObject, type Json } from '../../contracts/json.ts';
 import { evmAnchor } from '../../contracts/ledger/receipt.ts';
 import { keccak256 } from '../../kernel/keccak.ts';
 import { type AnchorWorld, noteOf, startAnchorWorld } from '../support/anchor-world.ts';
@@ -24,9 +24,6 @@ const behindAnother = async (
   const { chain, account } = await world.connect(node.url);
   return { node, driver: createEvmDriver({ ...world.options, chain, account, ...changes }) };
 };
-
-const isRecord = (value: Json): value is { readonly [key: string]: Json } =>
-  typeof value === 'object' && value !== null && !Array.isArray(value);
 
 describe('evidence of an anchor', () => {
   test('mined and safe are pending; final is only what the chain calls final', async () => {
@@ -83,7 +80,7 @@ describe('evidence of an anchor', () => {
     await world.anvil.mine(4);
     const height = Number(await world.anvil.rpc('eth_blockNumber')) - 3;
     node.lie = ({ method, params }, result) =>
-      method === 'eth_getBlockByNumber' && params[0] === `0x${height.toString(16)}` && isRecord(result)
+      method === 'eth_getBlockByNumber' && params[0] === `0x${height.toString(16)}` && isJsonObject(result)
         ? { ...result, hash: `0x${'77'.repeat(32)}` }
         : result;
     expect(await driver.poll(id)).toBe('pending');
@@ -165,7 +162,7 @@ describe('evidence of an anchor', () => {
     const { node, driver } = await behindAnother(world, { second: chain });
     await using _node = node;
     node.lie = ({ method, params }, result) =>
-      method === 'eth_getBlockByNumber' && params[0] === 'finalized' && isRecord(result)
+      method === 'eth_getBlockByNumber' && params[0] === 'finalized' && isJsonObject(result)
         ? { ...result, number: '0xffff' }
         : result;
     const id = await driver.submit(noteOf(5));
