@@ -31,6 +31,7 @@ import { type RegistrationTables, registrationMigrations } from './adapters/sql/
 import { type StatusTables, statusMigrations } from './adapters/sql/status-store.ts';
 import type { ConnectorConfig } from './config.ts';
 import type { PeerTransport } from './exchange/ports.ts';
+import { type ConnectorParts, partOf } from './parts.ts';
 
 /** What every slice of a connector stands on: keys, rows, the way out and the way to know who calls. */
 
@@ -49,6 +50,7 @@ export interface BaseOptions {
   readonly log: Logger;
   readonly clock: Clock;
   readonly random: Random;
+  readonly parts: ConnectorParts;
 }
 
 export interface Base extends BaseOptions {
@@ -122,18 +124,19 @@ const documentOf = (keys: ParticipantKeys, root: string): string =>
   );
 
 /** The way out: one client for what others name, another for the owner's own sources. */
-const openClients = ({ config, clock, own }: BaseOptions & Pick<Base, 'own'>) => {
+const openClients = ({ config, clock, parts, own }: BaseOptions & Pick<Base, 'own'>) => {
   const allowLoopbackHttp = config.STEKKER_ALLOW_LOOPBACK_HTTP;
   const client = own(createGuardedClient({ allowLoopbackHttp }));
   const operatorOrigins = config.STEKKER_SOURCE_ORIGINS;
   const sourceClient = own(createGuardedClient({ allowLoopbackHttp, operatorOrigins }));
   const resolver = createDidResolver({ client, clock, allowLoopbackHttp });
-  return { client, sourceClient, resolver, peers: createPeers({ client, resolver, clock, allowLoopbackHttp }) };
+  const peers = partOf(parts.peers, createPeers({ client, resolver, clock, allowLoopbackHttp }));
+  return { client, sourceClient, resolver, peers };
 };
 
 /** Opens keys and rows. @throws AppError `passphrase-wrong`, `data-damaged`, `data-newer`, `disk-full`. */
 export const openBase = async (options: BaseOptions, own: Own, wake: () => void): Promise<Base> => {
-  const { config, clock, random } = options;
+  const { config, clock, random, parts } = options;
   const participant = 'main' as ParticipantId;
   const root = config.STEKKER_PUBLIC_URL;
   const did = didOf(root);
@@ -171,7 +174,11 @@ export const openBase = async (options: BaseOptions, own: Own, wake: () => void)
     tokens,
     used,
     authenticator: createAuthenticator({ did, resolver, clock, used }),
-    transport: createPeerTransport({ client, tokens: () => tokens, scopes: messageScopes }),
+    transport: partOf(
+      parts.transport,
+      createPeerTransport({ client, tokens: () => tokens, scopes: messageScopes }),
+      client,
+    ),
     peers,
     broker: brokerOrigin === undefined ? undefined : { did: didOf(brokerOrigin), origin: brokerOrigin },
     newId: () => `urn:uuid:${newUuid()}`,

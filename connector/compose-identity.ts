@@ -16,6 +16,7 @@ import type { JoinStore, PeerFactsStore } from './identity/ports.ts';
 import { createCredentialRequests } from './identity/requesting.ts';
 import { createDocumentRoutes, createIdentityRoutes } from './identity/routes.ts';
 import { createWallet } from './identity/wallet.ts';
+import { partOf } from './parts.ts';
 import { type Status, startStatus, statusWithoutBroker } from './status/service.ts';
 
 /** Who we are and who calls: wallet, presentations, and what the broker says of everybody's standing. */
@@ -144,13 +145,16 @@ export const composeIdentity = async (base: Base) => {
     presentations,
     ownKeys: ownKeyEvents(base, joins),
     /** For DSP paths: members. */
-    authenticate: createCallerAuthentication({
-      authenticator: () => authenticator,
-      presentations: () => presentations,
-      peers: peerFacts,
-      used,
-      broker: broker?.did,
-    }),
+    authenticate: partOf(
+      base.parts.authenticate,
+      createCallerAuthentication({
+        authenticator: () => authenticator,
+        presentations: () => presentations,
+        peers: peerFacts,
+        used,
+        broker: broker?.did,
+      }),
+    ),
     /** For extension paths: parties. */
     authenticateParty: createPartyAuthentication({ authenticator: () => authenticator, used }),
     routes: createIdentityRoutes({

@@ -32,6 +32,7 @@ import type { AgreementWatch, NegotiationRow, OfferBook } from './negotiation/po
 import type { NegotiationOptions } from './negotiation/process.ts';
 import { createNegotiationRoutes } from './negotiation/routes.ts';
 import { createNegotiations } from './negotiation/service.ts';
+import { partOf } from './parts.ts';
 import type { TransferDecisions } from './transfer/ports.ts';
 import { createTransferRoutes } from './transfer/routes.ts';
 import { createTransfers } from './transfer/service.ts';
@@ -129,7 +130,7 @@ interface Processes {
   >;
 }
 
-const composeTransfers = (parts: ProtocolParts, { sources, shared }: Processes) =>
+const composeTransfers = (base: Base, parts: ProtocolParts, { sources, shared }: Processes) =>
   createTransfers({
     ...shared,
     store: sources.transfers,
@@ -139,7 +140,7 @@ const composeTransfers = (parts: ProtocolParts, { sources, shared }: Processes) 
         parts.grants().open({ participant, transfer: pid, agreementId: data.agreementId, consumer: peer }),
       close: ({ participant, pid }) => parts.grants().close(participant, pid),
     },
-    decisions: startWhenAsked,
+    decisions: partOf(base.parts.transferDecisions, startWhenAsked),
   });
 
 const composeNegotiations = (
@@ -156,7 +157,7 @@ const composeNegotiations = (
     store: sources.negotiations,
     agreements,
     offers,
-    decisions: createPolicyDecisions({ offers, facts: identity.peerFacts, clock }),
+    decisions: partOf(base.parts.decisions, createPolicyDecisions({ offers, facts: identity.peerFacts, clock })),
     agreementWatch: watchAgreements(sources, usage),
     runningTransfers: { end: its.transfers.endUnder },
   });
@@ -186,7 +187,7 @@ const composeProcesses = (base: Base, parts: ProtocolParts, catalog: ReturnType<
       return offer && { ...offer, dataset: offer.asset };
     },
   };
-  const transfers = composeTransfers(parts, { sources, shared });
+  const transfers = composeTransfers(base, parts, { sources, shared });
   return { ...composeNegotiations(base, parts, { sources, shared, offers, transfers }), transfers, sources, fetched };
 };
 

@@ -18,6 +18,7 @@ import { composeUsage } from './compose-usage.ts';
 import type { ConnectorConfig } from './config.ts';
 import type { Grants } from './data-plane/grants.ts';
 import { createProcessFeed } from './management/feed.ts';
+import type { ConnectorParts } from './parts.ts';
 
 /** Starts a connector: what a data holder or an application runtime deploys. */
 
@@ -27,6 +28,7 @@ export interface ConnectorOptions {
   readonly signal: AbortSignal;
   readonly clock?: Clock;
   readonly random?: Random;
+  readonly parts?: ConnectorParts;
 }
 
 export interface RunningConnector extends RunningService {
@@ -64,10 +66,10 @@ const compose = async (base: Base) => {
 };
 
 const build = async (config: ConnectorConfig, options: Required<ConnectorOptions>, own: Own) => {
-  const { log, clock, random, signal } = options;
+  const { log, clock, random, parts, signal } = options;
   own(await openDataFolder({ path: config.STEKKER_DATA, program: 'connector', files: nodeFiles }));
   let wake = (): void => undefined;
-  const base = await openBase({ config, log, clock, random }, own, () => wake());
+  const base = await openBase({ config, log, clock, random, parts }, own, () => wake());
   const front = createFront(documentRoutes(base));
   const publicServer = own(
     await serveRoutes(front, {
@@ -103,6 +105,6 @@ const build = async (config: ConnectorConfig, options: Required<ConnectorOptions
  * @throws AppError `data-in-use`, `data-newer`, `data-damaged`, `passphrase-wrong`, `port-in-use`, `config-invalid`, `disk-full`.
  */
 export const startConnector = (config: ConnectorConfig, options: ConnectorOptions): Promise<RunningConnector> => {
-  const { log, signal, clock = systemClock, random = systemRandom } = options;
-  return startService({ log, signal }, (own) => build(config, { log, signal, clock, random }, own));
+  const { log, signal, clock = systemClock, random = systemRandom, parts = {} } = options;
+  return startService({ log, signal }, (own) => build(config, { log, signal, clock, random, parts }, own));
 };
