@@ -1,0 +1,67 @@
+import type { Kysely } from 'kysely';
+import { describe, expect, test } from 'vitest';
+import { manualClock } from '../../kernel/clock.ts';
+import { createLeases, type LeaseTable, leaseMigrations } from '../../kernel/sql/leases.ts';
+import { migrate } from '../../kernel/sql/migrate.ts';
+import { openSqlite } from '../../kernel/sql/sqlite.ts';
+
+const adapters: Readonly<Record<string, () => Promise<{ readonly db: Kysely<LeaseTable> } & AsyncDisposable>>> = {
+  sqlite: async () => openSqlite<LeaseTable>({ path: ':memory:' }),
+};
+
+describe.each(Object.entries(adapters))('leases on %s', (_name, open) => {
+  const world = async () => {
+    const database = await open();
+    await migrate(database.db, 'lease', leaseMigrations);
+    const clock = manualClock(1_000_000);
+    const of = (holder: string) => createLeases({ db: database.db, clock, holder });
+    return { clock, of, [Symbol.asyncDispose]: () => database[Symbol.asyncDispose]() };
+  };
+
+  test('one at a time, also when many ask at once, and each name for itself', async () => {
+    await using it = await world();
+    const many = Array.from({ length: 20 }, (_, n) => it.of(`holder ${n}`));
+    const taken = await Promise.all(many.map((leases) => leases.take('log', 1_000)));
+    expect(taken.filter((lease) => lease !== undefined)).toEqual([{ fence: 1 }]);
+    expect(await it.of('other').take('tidy', 1_000)).toEqual({ fence: 1 });
+  });
+
+  test('it ends by itself, and the next holder has a higher fence', async () => {
+    await using it = await world();
+    const [first, second] = [it.of('first'), it.of('second')];
+    const lease = await first.take('log', 1_000);
+    expect(lease).toEqual({ fence: 1 });
+    it.clock.advance(999);
+    expect(await second.take('log', 1_000)).toBeUndefined();
+    it.clock.advance(1);
+    expect(await second.take('log', 1_000)).toEqual({ fence: 2 });
+    expect(await first.renew('log', { fence: 1 }, 1_000)).toBe(false);
+    await first.release('log', { fence: 1 });
+    expect(await first.take('log', 1_000)).toBeUndefined();
+  });
+
+  test('a renewed one runs on; one that ended cannot be renewed, though nobody took it', async () => {
+    await using it = await world();
+    const [first, second] = [it.of('first'), it.of('second')];
+    await first.take('log', 1_000);
+    it.clock.advance(900);
+    expect(await first.renew('log', { fence: 1 }, 1_000)).toBe(true);
+    expect(await second.renew('log', { fence: 1 }, 1_000)).toBe(false);
+    it.clock.advance(900);
+    expect(await second.take('log', 1_000)).toBeUndefined();
+    it.clock.advance(100);
+    expect(await first.renew('log', { fence: 1 }, 1_000)).toBe(false);
+    expect(await first.take('log', 1_000)).toEqual({ fence: 2 });
+  });
+
+  test('one that was given back is free at once, and its holder takes it anew with a higher fence', async () => {
+    await using it = await world();
+    const [first, second] = [it.of('first'), it.of('second')];
+    await first.take('log', 1_000);
+    expect(await first.take('log', 1_000)).toBeUndefined();
+    await first.release('log', { fence: 1 });
+    expect(await second.take('log', 1_000)).toEqual({ fence: 2 });
+    await second.release('log', { fence: 2 });
+    expect(await first.take('log', 1_000)).toEqual({ fence: 3 });
+  });
+});
