@@ -3,9 +3,11 @@ import * as negotiation from '../../connector/negotiation/machine.ts';
 import * as transfer from '../../connector/transfer/machine.ts';
 import { type Simulated, simulate } from './process-simulation.ts';
 
-/** `SEED=123 vitest run test/simulation/processes` plays one seed and prints its trace; `SEEDS=1000000` plays more. */
+/** `SEED=123 vitest run test/simulation/processes` plays one seed and prints its trace; `npm run soak` plays a million. */
 const one = process.env.SEED;
-const seeds = Number(process.env.SEEDS ?? 30_000);
+const seeds = Number(process.env.SEEDS ?? 60_000);
+/** Many seeds take as long as they take. */
+const patience = process.env.SEEDS === undefined ? undefined : 0;
 const first =
   process.env.SEED_FROM === undefined
     ? Number(process.hrtime.bigint() % 2_000_000_000n)
@@ -45,23 +47,35 @@ const transferred: Simulated<string, string> = {
 };
 
 describe('simulation', () => {
-  test('both sides of a negotiation end in the same state, whatever the network does', () => {
-    const endings = run('negotiation', negotiated);
-    for (const state of ['FINALIZED', 'TERMINATED'])
-      expect(endings.get(state) ?? 0, state).toBeGreaterThan(seeds / 1000);
-  });
+  test(
+    'both sides of a negotiation end in the same state, whatever the network does',
+    () => {
+      const endings = run('negotiation', negotiated);
+      for (const state of ['FINALIZED', 'TERMINATED'])
+        expect(endings.get(state) ?? 0, state).toBeGreaterThan(seeds / 1000);
+    },
+    patience,
+  );
 
-  test('both sides of a negotiation that the provider starts do too', () => {
-    const endings = run('offer first', offered);
-    for (const state of ['FINALIZED', 'TERMINATED'])
-      expect(endings.get(state) ?? 0, state).toBeGreaterThan(seeds / 1000);
-  });
+  test(
+    'both sides of a negotiation that the provider starts do too',
+    () => {
+      const endings = run('offer first', offered);
+      for (const state of ['FINALIZED', 'TERMINATED'])
+        expect(endings.get(state) ?? 0, state).toBeGreaterThan(seeds / 1000);
+    },
+    patience,
+  );
 
-  test('both sides of a transfer end in the same state, whatever the network does', () => {
-    const endings = run('transfer', transferred);
-    for (const state of ['COMPLETED', 'TERMINATED', 'STARTED'])
-      expect(endings.get(state) ?? 0, state).toBeGreaterThan(seeds / 1000);
-  });
+  test(
+    'both sides of a transfer end in the same state, whatever the network does',
+    () => {
+      const endings = run('transfer', transferred);
+      for (const state of ['COMPLETED', 'TERMINATED', 'STARTED'])
+        expect(endings.get(state) ?? 0, state).toBeGreaterThan(seeds / 1000);
+    },
+    patience,
+  );
 
   test('seeds that failed once stay tried', () => {
     for (const seed of kept.negotiation) expect(simulate(negotiated, seed).diverged, `seed ${seed}`).toBe(false);
