@@ -176,7 +176,7 @@ export const openBase = async (options: BaseOptions, own: Own, wake: () => void)
     authenticator: createAuthenticator({ did, resolver, clock, used }),
     transport: partOf(
       parts.transport,
-      createPeerTransport({ client, tokens: () => tokens, scopes: messageScopes }),
+      createPeerTransport({ client, tokens: () => tokens, scopes: messageScopes, random }),
       client,
     ),
     peers,

@@ -59,7 +59,7 @@ export const createLogger = ({ name, level, destination }: LoggerOptions): Logge
     level,
     base: { name },
     timestamp: pino.stdTimeFunctions.isoTime,
-    serializers: { err: errorFields },
+    serializers: { err: errorFields, error: errorFields },
     redact: { paths: secretNames.flatMap((secret) => [secret, `*.${secret}`]), censor: '[secret]' },
   };
   return wrap(destination === undefined ? pino(options) : pino(options, destination));

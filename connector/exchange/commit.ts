@@ -64,9 +64,17 @@ export interface ExchangeOptions<State extends string, Kind extends string, Data
   ) => { readonly state: State; readonly peerPid: (role: Role) => string } | undefined;
   /** What a process knows after the peer refused a message with this body, and the process ended by that. */
   readonly refusedWith: (data: Data, body: Json) => Data;
+  /** What a process concerns, for the log: its agreement, its dataset. */
+  readonly about: (data: Data) => { readonly agreement?: string | undefined; readonly dataset?: string };
   /** The termination we send when a process cannot go on. */
   readonly terminationFor: (row: ProcessRow<State, Kind, Data>, code: string) => Outgoing<Data>;
 }
+
+/** What a line of the log calls a process: with these it is found again on both sides. */
+export const namesIn = <State extends string, Kind extends string, Data>(
+  { protocol, about }: Pick<ExchangeOptions<State, Kind, Data>, 'protocol' | 'about'>,
+  { participant, pid, peer, peerPid, process, trace, data }: ProcessRow<State, Kind, Data>,
+) => ({ protocol, participant, role: process.role, pid, peer, peerPid, trace, ...about(data) });
 
 const maxConflicts = 16;
 
@@ -82,13 +90,11 @@ export const commit = async <State extends string, Kind extends string, Data>(
 ): Promise<SaveResult> => {
   const result = await its.store.save(change);
   if (result !== 'saved') return result;
-  const { participant, pid, peer, peerPid, process, updatedAt } = change.row;
-  const { protocol } = its;
-  its.watch({ protocol, participant, pid, role: process.role, peer, state: process.state, at: updatedAt });
-  its.log.info(
-    { protocol, participant, pid, peer, peerPid, state: process.state, pending: process.pending?.kind },
-    'process changed',
-  );
+  const { participant, pid, peer, process, updatedAt } = change.row;
+  const { role, state, pending } = process;
+  its.watch({ protocol: its.protocol, participant, pid, role, peer, state, at: updatedAt });
+  const message = pending?.message ?? change.received?.id;
+  its.log.info({ ...namesIn(its, change.row), state, pending: pending?.kind, message }, 'process changed');
   if (change.send || change.work || change.tasks !== undefined) its.wake();
   return result;
 };

@@ -7,6 +7,7 @@ import type { Json } from '../../contracts/json.ts';
 import { faultsOf, readAnyJson } from '../../kernel/http/body.ts';
 import { asAppError } from '../../kernel/http/problem.ts';
 import type { Logger } from '../../kernel/log.ts';
+import { readTraceId } from '../../kernel/trace.ts';
 import type { Caller } from './ports.ts';
 import type { Answer } from './receive.ts';
 import type { Body } from './rules.ts';
@@ -36,7 +37,10 @@ export const enter = async (
 ): Promise<{ participant: ParticipantId; caller: Caller }> => {
   const participant = participantOf(c.req.raw);
   if (participant === undefined) throw new AppError('not-found');
-  return { participant, caller: await authenticate(participant, c.req.raw.headers, purpose) };
+  const { headers } = c.req.raw;
+  const caller = await authenticate(participant, headers, purpose);
+  const trace = readTraceId(headers.get('traceparent'));
+  return { participant, caller: trace === undefined ? caller : { ...caller, trace } };
 };
 
 /** A message in its schema, and as it was received. */
@@ -73,7 +77,7 @@ export const writeFault = (
 ): Response => {
   const error = asAppError(thrown);
   const level = error.status >= 500 ? 'error' : 'info';
-  its.log[level]({ error, surface: its.surface, code: error.code }, 'a message was refused');
+  its.log[level]({ error, surface: its.surface, pid: its.pid, code: error.code }, 'a message was refused');
   const retry: Record<string, string> =
     error.retryAfterSeconds === undefined ? {} : { 'retry-after': String(error.retryAfterSeconds) };
   if (its.surface === 'catalog') return json(statusOf(error, 'catalog'), buildCatalogError(error) as Json, retry);

@@ -18,6 +18,8 @@ export interface ProcessRow<State extends string, Kind extends string, Data> {
   readonly outgoing: { readonly path: string; readonly body: Json } | null;
   /** Ids of the peer up to this one are settled: a late one among them is refused. */
   readonly settledPeer: string;
+  /** W3C trace id, 32 hex digits: all messages of a process are of one trace, on both sides. */
+  readonly trace: string;
   readonly data: Data;
   readonly createdAt: number;
   readonly updatedAt: number;
@@ -104,6 +106,8 @@ export interface Caller {
   readonly token?: UsedToken;
   /** Uses it up at once, for a message that changes nothing; false when it was used before. */
   readonly claim?: () => Promise<boolean>;
+  /** The trace of the request, where it named one. */
+  readonly trace?: string;
 }
 
 export interface PeerAnswer {
@@ -125,11 +129,13 @@ export interface PeerTransport {
     readonly body: Json;
     /** Sent as NDJSON: the body is the first line, these are the others. */
     readonly lines?: readonly Json[];
+    readonly trace?: string;
   }) => Promise<PeerAnswer>;
   readonly get: (request: {
     readonly participant: ParticipantId;
     readonly peer: Did;
     readonly url: string;
+    readonly trace?: string;
   }) => Promise<PeerAnswer>;
 }
 

@@ -2,6 +2,7 @@ import { initial, type Role } from '../../contracts/dsp/process.ts';
 import { AppError } from '../../contracts/errors.ts';
 import type { ParticipantId } from '../../contracts/ids.ts';
 import type { Json } from '../../contracts/json.ts';
+import { traceIdOf } from '../../kernel/trace.ts';
 import { commit, type ExchangeOptions, extrasOf, hashOf, lookUp, type Step, withVersion } from './commit.ts';
 import type { Caller, ProcessRow, ReceivedMessage } from './ports.ts';
 import { type Body, idOf, isSettled, laterId, peerPidIn, pidsFit } from './rules.ts';
@@ -118,15 +119,17 @@ const openedRow = <State extends string, Kind extends string, Data>(
   const moved = machine.transition({ role, state: initial, pending: null }, { type: 'received', kind: incoming.kind });
   if (!moved.ok) throw new AppError('illegal-transition', { detail: moved.reason });
   const now = clock.now();
+  const pid = newId();
   return {
     participant: incoming.participant,
-    pid: newId(),
+    pid,
     peer: incoming.caller.did,
     peerPid,
     peerBase,
     process: moved.next,
     outgoing: null,
     settledPeer: idOf(incoming.body) ?? '',
+    trace: incoming.caller.trace ?? traceIdOf(pid),
     data,
     createdAt: now,
     updatedAt: now,

@@ -3,7 +3,17 @@ import { AppError } from '../../contracts/errors.ts';
 import type { Did, ParticipantId } from '../../contracts/ids.ts';
 import type { Json } from '../../contracts/json.ts';
 import type { Task, TaskResult } from '../../kernel/sql/outbox.ts';
-import { type ExchangeOptions, extrasOf, fillPath, mustFind, type Outgoing, type Step, withVersion } from './commit.ts';
+import { traceIdOf } from '../../kernel/trace.ts';
+import {
+  type ExchangeOptions,
+  extrasOf,
+  fillPath,
+  mustFind,
+  namesIn,
+  type Outgoing,
+  type Step,
+  withVersion,
+} from './commit.ts';
 import type { LaterTask, PeerAnswer, ProcessRow, UsedToken } from './ports.ts';
 import { laterId, mayRetry } from './rules.ts';
 
@@ -40,6 +50,7 @@ export const beginProcess = async <State extends string, Kind extends string, Da
     process: decided.next,
     outgoing: { path, body: { ...body, '@id': message } },
     settledPeer: '',
+    trace: traceIdOf(pid),
     data: data ?? start.data,
     createdAt: now,
     updatedAt: now,
@@ -166,7 +177,8 @@ const askPeer = async <State extends string, Kind extends string, Data>(
   refusal: Json | undefined,
 ): Promise<TaskResult> => {
   const url = `${row.peerBase}/${its.protocol}/${encodeURIComponent(row.peerPid ?? '')}`;
-  const answer = await its.transport.get({ participant: row.participant, peer: row.peer, url });
+  const { participant, peer, trace } = row;
+  const answer = await its.transport.get({ participant, peer, url, trace });
   if (mayRetry(answer.status, true)) return 'later';
   const state = answer.status === 200 ? its.readState(answer.body)?.state : undefined;
   await feed(its, row, { type: 'peer-state', message, state, termination: its.newId() }, { refusal });
@@ -202,9 +214,8 @@ const answered = async <State extends string, Kind extends string, Data>(
     );
     return 'done';
   }
-  const { protocol } = its;
   its.log.warn(
-    { protocol, pid: row.pid, peer: row.peer, status: answer.status, answer: answer.body },
+    { ...namesIn(its, row), message, kind: row.process.pending?.kind, status: answer.status, answer: answer.body },
     'the peer refused a message',
   );
   const refused = its.machine.transition(row.process, { type: 'refused', message });
@@ -229,12 +240,10 @@ export const deliverMessage = async <State extends string, Kind extends string, 
       url,
       id: task.id,
       body: row.outgoing.body,
+      trace: row.trace,
     });
   } catch (error) {
-    its.log.warn(
-      { error, protocol: its.protocol, pid: row.pid, peer: row.peer, attempts: task.attempts },
-      'the peer did not answer',
-    );
+    its.log.warn({ error, ...namesIn(its, row), message: task.id, attempts: task.attempts }, 'the peer did not answer');
     return noAnswer(its, row, task);
   }
   if (mayRetry(answer.status, row.process.state === initial)) return noAnswer(its, row, task);

@@ -42,6 +42,7 @@ const rowIn = (role: 'provider' | 'consumer', state: string, rules = membersOnly
     process: { role, state, pending: null },
     outgoing: null,
     settledPeer: '',
+    trace: '',
     data: newData({
       dataset: membersOnly.dataset,
       offerId: membersOnly.id,

@@ -3,6 +3,7 @@ import { dspaceContext } from '../../contracts/dsp/common.ts';
 import { contractNegotiation } from '../../contracts/dsp/negotiation.ts';
 import type { Json } from '../../contracts/json.ts';
 import { readAgreementArtifact } from '../../contracts/ledger/agreement.ts';
+import { createLogger } from '../../kernel/log.ts';
 import {
   consumerKey,
   createNetwork,
@@ -52,6 +53,13 @@ const pair = async (provider: Partial<PartyOptions> = {}, consumer: Partial<Part
   return { network, a, b, terms, post, [Symbol.asyncDispose]: stop };
 };
 
+/** A log that is kept. */
+const keptLog = () => {
+  const lines: Record<string, unknown>[] = [];
+  const write = (line: string) => void lines.push(JSON.parse(line));
+  return { lines, log: createLogger({ name: 'test', level: 'info', destination: { write } }) };
+};
+
 const firstRequest = (changes: { readonly [key: string]: Json } = {}): { readonly [key: string]: Json } => ({
   '@context': [dspaceContext],
   '@type': 'ContractRequestMessage',
@@ -63,6 +71,51 @@ const firstRequest = (changes: { readonly [key: string]: Json } = {}): { readonl
 const waiting = { decide: () => ({ do: 'wait' as const }) };
 
 describe('negotiation between two connectors', () => {
+  test('is one trace on both sides, and each line of both logs tells which process it concerns', async () => {
+    const [theirs, ours] = [keptLog(), keptLog()];
+    await using world = await pair({ log: theirs.log }, { log: ours.log });
+    const { pid } = await world.b.negotiations.request(world.terms);
+    const done = await eventually(
+      () => world.b.negotiations.find(tenant, pid),
+      (row) => row.process.state === 'FINALIZED',
+    );
+    const other = await world.a.negotiations.find(tenant, done.peerPid ?? '');
+    expect(done.trace).toBe(pid.replace('urn:uuid:', '').replaceAll('-', ''));
+    expect(other.trace).toBe(done.trace);
+    for (const { lines } of [theirs, ours]) {
+      const changes = lines.filter(({ msg }) => msg === 'process changed');
+      expect(changes.length).toBeGreaterThan(3);
+      for (const line of changes) expect(line).toMatchObject({ protocol: 'negotiations', trace: done.trace });
+      expect(changes.filter(({ message }) => message !== undefined).length).toBeGreaterThan(3);
+    }
+    expect(ours.lines.at(-1)).toMatchObject({
+      pid,
+      peerPid: other.pid,
+      dataset: rainOffer.dataset,
+      agreement: done.data.agreement?.agreement['@id'],
+    });
+  });
+
+  test('a trace that is none begins a new one', async () => {
+    await using world = await pair(waiting);
+    const opened = await world.post('/negotiations/request', firstRequest());
+    const row = await world.a.negotiations.find(tenant, opened.body.providerPid);
+    expect(row.trace).toBe(row.pid.replace('urn:uuid:', '').replaceAll('-', ''));
+  });
+
+  test('a refusal stands in the log with its code and why, which the peer is not told', async () => {
+    const { log, lines } = keptLog();
+    await using world = await pair({ ...waiting, log });
+    const refused = await world.post('/negotiations/urn:uuid:none/termination', { '@context': [dspaceContext] });
+    expect(refused.status).toBe(400);
+    expect(lines.at(-1)).toMatchObject({
+      msg: 'a message was refused',
+      pid: 'urn:uuid:none',
+      code: 'body-invalid',
+      error: { code: 'body-invalid', message: expect.any(String) },
+    });
+  });
+
   test('reaches FINALIZED on both sides, with an agreement that both signed', async () => {
     await using world = await pair();
     const asked = await world.b.negotiations.request(world.terms);

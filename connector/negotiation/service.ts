@@ -22,6 +22,7 @@ export const createNegotiations = (options: NegotiationOptions): NegotiationServ
     show,
     readState,
     refusedWith: (data, body) => (data.ending === null ? { ...data, ending: endingOf(body) } : data),
+    about: ({ dataset, agreement }) => ({ dataset, agreement: agreement?.agreement['@id'] as string | undefined }),
     terminationFor: (row, code) => termination(row, code, [lost]),
   };
   const deciding = createDeciding(its, options);

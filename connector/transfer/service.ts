@@ -17,6 +17,7 @@ export const createTransfers = (options: TransferOptions): TransferService => {
     show,
     readState,
     refusedWith: (data, body) => (data.ending === null ? { ...data, ending: endingOf(body) } : data),
+    about: ({ agreementId }) => ({ agreement: agreementId }),
     terminationFor: (row, code) => termination(row, code, [lost]),
   };
   return { ...createReceiving(its, options), ...createDeciding(its, options) };

@@ -25,6 +25,7 @@ const rowOf = (pid: string, changes: Partial<Row> = {}): Row => ({
   process: { role: 'provider', state: 'REQUESTED', pending: null },
   outgoing: null,
   settledPeer: '',
+  trace: '',
   data: { note: 'a' },
   createdAt: 1,
   updatedAt: 2,
@@ -50,6 +51,7 @@ describe.each(Object.entries(adapters))('ProcessStore on %s', (_name, create) =>
       process: { role: 'consumer', state: 'REQUESTED', pending: { kind: 'go', leadsTo: 'DONE', message: 'm1' } },
       outgoing: { path: '/x', body: { '@id': 'm1' } },
       peerPid: 'q1',
+      trace: '4bf92f3577b34da6a3ce929d0e0e4736',
     });
     expect(await store.save({ row, send: true, work: false })).toBe('saved');
     expect(await store.find(us, 'p1')).toEqual(row);

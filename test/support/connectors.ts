@@ -199,7 +199,7 @@ export const startConnector = async (options: ConnectorOptions = {}): Promise<Co
   const client = createGuardedClient({ allowLoopbackHttp: true });
   const resolver = createDidResolver({ client, clock, allowLoopbackHttp: true });
   const tokens = createTokenService({ keys, clock, random: systemRandom });
-  const transport = createPeerTransport({ client, tokens: () => tokens, scopes: [] });
+  const transport = createPeerTransport({ client, tokens: () => tokens, scopes: [], random: systemRandom });
   const peers = createPeers({ client, resolver, clock, allowLoopbackHttp: true });
   const database = await openTables();
   const { db } = database;

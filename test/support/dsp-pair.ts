@@ -37,6 +37,7 @@ import { createIds, systemRandom } from '../../kernel/random.ts';
 import { migrate } from '../../kernel/sql/migrate.ts';
 import { outboxMigrations, startOutbox } from '../../kernel/sql/outbox.ts';
 import { openSqlite } from '../../kernel/sql/sqlite.ts';
+import { writeTraceparent } from '../../kernel/trace.ts';
 import { ed25519FromByte, signEd25519, type TestKey } from './keys.ts';
 
 /** Two connectors that speak the protocol with each other, each with its own database, without a network between them. */
@@ -142,14 +143,18 @@ const transportOver = (network: Network, did: Did, fate: () => Fate): PeerTransp
     };
   };
   return {
-    post: async ({ url, id, body }) => {
+    post: async ({ url, id, body, trace }) => {
       const what = fate();
       if (what === 'lose') throw new AppError('fetch-failed', { detail: 'lost' });
       const send = () =>
         network.call(did, url, {
           method: 'POST',
           body: JSON.stringify(body),
-          headers: { 'content-type': 'application/json', 'idempotency-key': id },
+          headers: {
+            'content-type': 'application/json',
+            'idempotency-key': id,
+            traceparent: writeTraceparent(trace, systemRandom),
+          },
         });
       const answer = await send();
       if (what === 'lose-answer') throw new AppError('fetch-failed', { detail: 'answer lost' });

@@ -190,6 +190,7 @@ export const startConnector = async (broker: TestBroker, options: ConnectorOptio
       client,
       tokens: () => ({ tokenFor: () => did, accessTokenFor: () => did, readAccessToken: () => undefined }),
       scopes: [],
+      random: systemRandom,
     }),
     registrations: options.around?.(registrations) ?? registrations,
     ownKeys: options.ownKeys ?? allOurs,

@@ -112,7 +112,7 @@ export const startWalletSite = async (options: WalletSiteOptions): Promise<Walle
     keys: () => keys,
     document,
     transport: (options.network ?? ((transport) => transport))(
-      createPeerTransport({ client, tokens: () => tokens, scopes }),
+      createPeerTransport({ client, tokens: () => tokens, scopes, random: systemRandom }),
     ),
     requests,
     clock,

@@ -3,6 +3,8 @@ import { afterEach, describe, expect, test } from 'vitest';
 import type { Did, ParticipantId } from '../../../contracts/ids.ts';
 import { createGuardedClient } from '../../../kernel/http/client.ts';
 import { serveRoutes } from '../../../kernel/http/server.ts';
+import { systemRandom } from '../../../kernel/random.ts';
+import { readTraceId } from '../../../kernel/trace.ts';
 import { createPeerTransport } from './peer-transport.ts';
 
 const open: AsyncDisposable[] = [];
@@ -14,6 +16,7 @@ interface Received {
   readonly type: string | undefined;
   readonly token: string | undefined;
   readonly id: string | undefined;
+  readonly trace: string | undefined;
   readonly text: string;
 }
 
@@ -26,6 +29,7 @@ const world = async () => {
       type: c.req.header('content-type'),
       token: c.req.header('authorization'),
       id: c.req.header('idempotency-key'),
+      trace: readTraceId(c.req.header('traceparent')),
       text: await c.req.text(),
     });
     return c.req.path === '/broken' ? c.text('{', 200, { 'content-type': 'application/json' }) : c.json({ got: true });
@@ -41,6 +45,7 @@ const world = async () => {
       readAccessToken: () => undefined,
     }),
     scopes: ['a', 'b'],
+    random: systemRandom,
   });
   const call = { participant: 'us' as ParticipantId, peer: 'did:web:peer.example' as Did };
   return { received, transport, call, root: `http://localhost:${server.port}` };
@@ -52,8 +57,22 @@ describe('messages to peers', () => {
     const answer = await transport.post({ ...call, url: `${root}/x`, id: 'one', body: { a: 1 } });
     expect(answer).toEqual({ status: 200, body: { got: true }, newest: '' });
     expect(received).toEqual([
-      { type: 'application/json', token: 'Bearer us did:web:peer.example a,b', id: 'one', text: '{"a":1}' },
+      {
+        type: 'application/json',
+        token: 'Bearer us did:web:peer.example a,b',
+        id: 'one',
+        trace: expect.stringMatching(/^[\da-f]{32}$/),
+        text: '{"a":1}',
+      },
     ]);
+  });
+
+  test('goes with the trace of its process', async () => {
+    const { received, transport, call, root } = await world();
+    const trace = '4bf92f3577b34da6a3ce929d0e0e4736';
+    await transport.post({ ...call, url: `${root}/x`, id: 'one', body: {}, trace });
+    await transport.get({ ...call, url: `${root}/x`, trace });
+    expect(received.map((one) => one.trace)).toEqual([trace, trace]);
   });
 
   test('a page goes as NDJSON: the body first, then a line for each row', async () => {

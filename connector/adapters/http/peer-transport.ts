@@ -2,6 +2,8 @@ import type { Did, ParticipantId } from '../../../contracts/ids.ts';
 import { type Json, parseJson } from '../../../contracts/json.ts';
 import type { TokenService } from '../../../kernel/auth.ts';
 import type { GuardedClient } from '../../../kernel/http/client.ts';
+import type { Random } from '../../../kernel/random.ts';
+import { writeTraceparent } from '../../../kernel/trace.ts';
 import type { PeerAnswer, PeerTransport } from '../../exchange/ports.ts';
 
 /** Messages to peers and to the broker over HTTPS, each with a fresh SI token (dcp §2) and an access token for credentials. */
@@ -11,6 +13,8 @@ export interface PeerTransportOptions {
   readonly tokens: (participant: ParticipantId) => TokenService;
   /** Scopes that a peer may ask of our credential service with the token that goes along. */
   readonly scopes: readonly string[];
+  /** For the ids of spans. */
+  readonly random: Random;
 }
 
 const timeoutMs = 20_000;
@@ -30,7 +34,7 @@ const bodyOf = (bytes: Uint8Array, type: string): Json | undefined => {
   }
 };
 
-export const createPeerTransport = ({ client, tokens, scopes }: PeerTransportOptions): PeerTransport => {
+export const createPeerTransport = ({ client, tokens, scopes, random }: PeerTransportOptions): PeerTransport => {
   const send = async (
     method: 'GET' | 'POST',
     call: {
@@ -40,6 +44,7 @@ export const createPeerTransport = ({ client, tokens, scopes }: PeerTransportOpt
       readonly id?: string;
       readonly body?: Json;
       readonly lines?: readonly Json[];
+      readonly trace?: string;
     },
   ): Promise<PeerAnswer> => {
     const answer = await client.request({
@@ -47,6 +52,7 @@ export const createPeerTransport = ({ client, tokens, scopes }: PeerTransportOpt
       url: call.url,
       headers: {
         accept: 'application/json',
+        traceparent: writeTraceparent(call.trace, random),
         authorization: tokens(call.participant).tokenFor({ audience: call.peer, scopes }),
         ...(call.body === undefined ? {} : { 'content-type': call.lines ? ndjson : 'application/json' }),
         ...(call.id === undefined ? {} : { 'idempotency-key': call.id }),

@@ -30,6 +30,7 @@ export interface ProcessTables extends OutboxTable {
     pending: string | null;
     outgoing: string | null;
     settled_peer: string;
+    trace: string;
     data: string;
     created_at: number;
     updated_at: number;
@@ -120,6 +121,15 @@ export const processMigrations: readonly Migration<ProcessTables>[] = [
         .execute();
     },
   },
+  {
+    name: '2026-11-26-process-trace',
+    up: async ({ schema }) => {
+      await schema
+        .alterTable('process')
+        .addColumn('trace', 'text', (column) => column.notNull().defaultTo(''))
+        .execute();
+    },
+  },
 ];
 
 const encode = <State extends string, Kind extends string, Data>(
@@ -137,6 +147,7 @@ const encode = <State extends string, Kind extends string, Data>(
   pending: row.process.pending === null ? null : JSON.stringify(row.process.pending),
   outgoing: row.outgoing === null ? null : JSON.stringify(row.outgoing),
   settled_peer: row.settledPeer,
+  trace: row.trace,
   data: JSON.stringify(row.data),
   created_at: row.createdAt,
   updated_at: row.updatedAt,
@@ -159,6 +170,7 @@ const decode = <State extends string, Kind extends string, Data>(
   },
   outgoing: row.outgoing === null ? null : JSON.parse(row.outgoing),
   settledPeer: row.settled_peer,
+  trace: row.trace,
   data: JSON.parse(row.data),
   createdAt: Number(row.created_at),
   updatedAt: Number(row.updated_at),
