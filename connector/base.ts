@@ -130,7 +130,10 @@ const openClients = ({ config, clock, parts, own }: BaseOptions & Pick<Base, 'ow
   const operatorOrigins = config.STEKKER_SOURCE_ORIGINS;
   const sourceClient = own(createGuardedClient({ allowLoopbackHttp, operatorOrigins }));
   const resolver = createDidResolver({ client, clock, allowLoopbackHttp });
-  const peers = partOf(parts.peers, createPeers({ client, resolver, clock, allowLoopbackHttp }));
+  const peers = partOf(
+    parts.peers,
+    createPeers({ client, resolver, clock, allowLoopbackHttp, addresses: config.STEKKER_PEERS }),
+  );
   return { client, sourceClient, resolver, peers };
 };
 

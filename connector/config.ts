@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { isPartyId } from '../contracts/ids.ts';
 import { checkDeployment, deploymentSettings } from '../kernel/deployment.ts';
 import {
   integerText,
@@ -9,6 +10,15 @@ import {
   setting,
   type ValuesOf,
 } from '../kernel/settings.ts';
+
+/** `ID=ADDRESS` words: under an address stands the version document of the peer (dsp §3). */
+const peersText = listText.transform((words, { addIssue }): ReadonlyMap<string, string> => {
+  const peers = words.map((word) => [word.slice(0, word.indexOf('=')), word.slice(word.indexOf('=') + 1)] as const);
+  const isPeer = ([id, url]: readonly [string, string]) =>
+    isPartyId(id) && URL.canParse(url) && /^https?:$/.test(new URL(url).protocol) && !/[?#]/.test(url);
+  if (!peers.every(isPeer)) addIssue('needs words such as did:web:edc.example=https://edc.example/protocol');
+  return new Map(peers);
+});
 
 /** Every setting of the connector; docs/configuration.md is generated from this table. */
 export const connectorSettings = {
@@ -60,6 +70,11 @@ export const connectorSettings = {
     listText.pipe(z.array(originText)),
     "Origins of the owner's own sources that may stand on a private network or speak plain HTTP, space separated.",
     'http://geoserver.intern.example:8080',
+  ),
+  STEKKER_PEERS: setting(
+    peersText,
+    'Peers whose DID document does not say where they take messages, or that have no DID: `ID=ADDRESS`, space separated. Below the address stands `/.well-known/dspace-version`.',
+    'did:web:edc.example=https://edc.example/protocol',
   ),
   STEKKER_BROKER_URL: setting(
     originText.optional(),

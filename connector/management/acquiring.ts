@@ -29,7 +29,7 @@ import type {
 
 export interface Acquisition {
   readonly dataset: string;
-  readonly provider?: string | undefined;
+  readonly provider?: Did | undefined;
   readonly offer?: string | undefined;
   readonly purpose?: string | undefined;
   readonly application?: string | undefined;
@@ -272,16 +272,13 @@ const agreementIdOf = ({ data }: NegotiationRecord): string => {
   return id;
 };
 
-const isDidText = (text: string): text is Did => text.startsWith('did:');
-
 export const createAcquiring = (options: AcquiringOptions): Acquiring => {
   /** One at a time for the same dataset of the same provider: the second finds what the first began. */
   const inTurn = createTurnsByKey();
   const acquire = async (participant: ParticipantId, wish: Acquisition): Promise<Acquired> => {
     const until = options.clock.now() + (wish.timeoutSeconds ?? defaultTimeoutMs / 1_000) * 1_000;
     const { dataset, offer } = wish;
-    const provider =
-      wish.provider !== undefined && isDidText(wish.provider) ? wish.provider : await findProvider(options, dataset);
+    const provider = wish.provider ?? (await findProvider(options, dataset));
     const facts = await ownFacts(options, participant, wish);
     const turn = JSON.stringify([participant, provider, dataset]);
     const { begun, reused } = await inTurn(turn, async () => {

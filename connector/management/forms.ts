@@ -1,5 +1,5 @@
 import { z } from '@hono/zod-openapi';
-import { type Did, isDid } from '../../contracts/ids.ts';
+import { type Did, isDid, isPartyId } from '../../contracts/ids.ts';
 import { isJsonObject, type JsonObject } from '../../contracts/json.ts';
 import { assurances } from '../../contracts/ledger/agreement.ts';
 import { pageQuery } from '../../kernel/http/paging.ts';
@@ -16,6 +16,10 @@ const jsonObject = z
 export const id = z.string().regex(/^[^\p{Cc}\p{Cs}]{1,2048}$/u, 'is empty, too long, or has control characters');
 export const did = z
   .custom<Did>((value) => typeof value === 'string' && isDid(value), 'is no DID')
+  .openapi({ type: 'string', example: 'did:web:connector.example' });
+/** Whom the Dataspace Protocol is spoken with. */
+const peer = z
+  .custom<Did>((value) => typeof value === 'string' && isPartyId(value), 'is no DID')
   .openapi({ type: 'string', example: 'did:web:connector.example' });
 const time = z.string().openapi({ format: 'date-time' });
 const iri = z
@@ -202,8 +206,8 @@ export const foundDatasetView = z
   })
   .openapi('FoundDataset');
 
-export const catalogQuery = z.strictObject({ provider: did, after: z.string().max(4096).default('') });
-export const datasetQuery = z.strictObject({ provider: did });
+export const catalogQuery = z.strictObject({ provider: peer, after: z.string().max(4096).default('') });
+export const datasetQuery = z.strictObject({ provider: peer });
 
 export const searchQuery = z.strictObject({
   q: z.string().max(300).default(''),
@@ -261,7 +265,7 @@ export const negotiationView = z
   .openapi('Negotiation');
 
 export const newNegotiation = z
-  .strictObject({ provider: did, dataset: id, offer: id.optional() })
+  .strictObject({ provider: peer, dataset: id, offer: id.optional() })
   .openapi('NewNegotiation');
 
 const because = {
@@ -326,7 +330,7 @@ const maxWaitSeconds = 55;
 export const newAcquisition = z
   .strictObject({
     dataset: id,
-    provider: did.optional(),
+    provider: peer.optional(),
     offer: id.optional(),
     purpose: iri.optional(),
     application: application.optional(),

@@ -159,7 +159,8 @@ describe('bad input', () => {
     expect(status).toBe(400);
     expect(typeOf(body)).toBe('request-invalid');
     expect(errorsOf(body).toSorted()).toEqual(['/query', '/query/limit', '/query/limit'].toSorted());
-    expect((await provider.call('GET', '/v1/catalog?provider=nobody')).status).toBe(400);
+    expect((await provider.call('GET', '/v1/catalog?provider=did:nobody')).status).toBe(400);
+    expect((await provider.call('GET', '/v1/catalog?provider=nobody')).status).toBe(404);
   });
 
   test('a private upstream, an unknown term and a fraction each by themselves', async () => {

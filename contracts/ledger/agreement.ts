@@ -1,9 +1,21 @@
 import { z } from 'zod';
 import { toBase64Url, utf8 } from '../bytes.ts';
 import type { Crypto } from '../crypto.ts';
-import { type AgreementDigest, didOfKid } from '../ids.ts';
+import { type AgreementDigest, didOfKid, isDid } from '../ids.ts';
 import { canonicalize, type Json } from '../json.ts';
-import { bad, type Checked, did, good, hash32, hashOrNone, name, readCanonical, time, version } from './forms.ts';
+import {
+  bad,
+  type Checked,
+  did,
+  good,
+  hash32,
+  hashOrNone,
+  name,
+  party,
+  readCanonical,
+  time,
+  version,
+} from './forms.ts';
 import { type GeneralJws, type ReadJws, readJws } from './jws.ts';
 
 /** Agreements that both sides sign, and the events that void or end them (wire §3). */
@@ -17,7 +29,7 @@ const embeddedAgreement = z.looseObject({
   '@id': name,
   target: name,
   assigner: did,
-  assignee: did,
+  assignee: party,
   timestamp: z.string().min(1).max(64),
 });
 
@@ -29,7 +41,7 @@ export const agreementPayload = z
     providerPid: name,
     consumerPid: name,
     provider: did,
-    consumer: did,
+    consumer: party,
     offers: z.array(hash32).min(1).max(64),
     price: hashOrNone,
     assurance: z.enum(assurances),
@@ -37,6 +49,10 @@ export const agreementPayload = z
     salt: hash32,
   })
   .refine((payload) => payload.provider !== payload.consumer, { path: ['consumer'], message: 'is the provider' })
+  .refine((payload) => payload.assurance === 'plain-dsp' || isDid(payload.consumer), {
+    path: ['consumer'],
+    message: 'is no DID',
+  })
   .refine((payload) => payload.agreement.assigner === payload.provider, {
     path: ['provider'],
     message: 'is not the assigner',

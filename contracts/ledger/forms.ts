@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { fromBase64, sameBytes, toBase64, toHex, utf8 } from '../bytes.ts';
-import { isDid, isUuidV7 } from '../ids.ts';
+import { isDid, isPartyId, isUuidV7 } from '../ids.ts';
 import { type Json, parseCanonical } from '../json.ts';
 import { parseTime } from '../time.ts';
 
@@ -34,6 +34,8 @@ export const salt16 = z.string().regex(/^[A-Za-z0-9_-]{21}[AQgw]$/, 'is not 16 b
 export const hashOrNone = z.union([z.literal(''), hash32], { error: 'is neither empty nor 32 bytes in base64url' });
 export const time = z.string().refine((text) => parseTime(text) !== undefined, 'is no time YYYY-MM-DDTHH:MM:SS.mmmZ');
 export const did = z.string().refine(isDid, 'is no DID');
+/** A consumer: under `plain-dsp` it signs nothing, and may have no DID (wire §3, step 6). */
+export const party = z.string().refine(isPartyId, 'is no name of a party');
 export const requestId = z.string().refine(isUuidV7, 'is no lower-case UUIDv7');
 export const version = z.literal(1);
 /** An identifier of somebody's choice: printable, bounded. */

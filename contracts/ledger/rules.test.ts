@@ -113,12 +113,32 @@ describe('ledger §2, each rule by a wrong example', () => {
       },
       'consumer: is the provider',
     ],
+    [
+      'a consumer without a DID, cosigned',
+      { consumer: 'edc', agreement: { ...(agreement.agreement as JsonObject), assignee: 'edc' } },
+      'consumer: is no DID',
+    ],
     ['an assigner who is not the provider', { provider: 'did:web:other.example' }, 'provider: is not the assigner'],
     ['an assignee who is not the consumer', { consumer: 'did:web:other.example' }, 'consumer: is not the assignee'],
     ['no offer', { offers: [] }, 'offers:'],
     ['another assurance', { assurance: 'trust-me' }, 'assurance:'],
   ])('an agreement with %s is refused', (_what, changes, expected) => {
     expect(reason(readAgreement(withMember(agreement, changes as JsonObject)))).toContain(expected);
+  });
+
+  test('under plain-dsp a consumer has the name it proved, and no broken DID', () => {
+    const between = (consumer: string) =>
+      readAgreement(
+        withMember(agreement, {
+          assurance: 'plain-dsp',
+          consumer,
+          agreement: { ...(agreement.agreement as JsonObject), assignee: consumer },
+        }),
+      );
+    expect(between('edc').ok).toBe(true);
+    expect(readStatement(withMember(statement, { consumer: 'edc' })).ok).toBe(true);
+    for (const broken of ['did:web:', 'two words', '', 'x'.repeat(257)])
+      expect(reason(between(broken))).toContain('is no name of a party');
   });
 
   test.each([

@@ -22,6 +22,8 @@ const extensions = {
 
 /** A peer whose documents are what the test says, and how often each was asked for. */
 const world = async (documents: {
+  /** What the operator says of peers, given the root of this one. */
+  readonly told?: (root: string) => Record<string, string>;
   readonly services?: Record<string, string>;
   readonly versions?: unknown;
   readonly extensions?: unknown;
@@ -57,7 +59,9 @@ const world = async (documents: {
   open.push(client);
   const clock = manualClock(1_795_431_600_000);
   const resolver = createDidResolver({ client, clock, allowLoopbackHttp: true });
-  return { root, did, asked, clock, peers: createPeers({ client, resolver, clock, allowLoopbackHttp: true }) };
+  const addresses = new Map(Object.entries(documents.told?.(root) ?? {}));
+  const peers = createPeers({ client, resolver, clock, allowLoopbackHttp: true, addresses });
+  return { root, did, asked, clock, peers };
 };
 
 const us = 'us' as ParticipantId;
@@ -96,6 +100,16 @@ describe('where a peer takes messages', () => {
     await expect(peers.base(did)).rejects.toMatchObject({ code: 'fetch-failed', detail: expect.stringContaining(why) });
   });
 
+  test('the address that the operator gives counts, and nothing is resolved for it', async () => {
+    const { peers, asked, root } = await world({ told: (its) => ({ edc: `${its}/protocol/` }) });
+    expect(await peers.base('edc' as never)).toBe(`${root}/protocol/dsp/2025-1`);
+    expect(asked).toEqual(['/protocol/.well-known/dspace-version']);
+    await expect(peers.base('other' as never)).rejects.toMatchObject({
+      code: 'not-found',
+      detail: expect.stringContaining('STEKKER_PEERS'),
+    });
+  });
+
   test('a DID whose document cannot be had is a fault', async () => {
     const { peers } = await world({});
     await expect(peers.base('did:web:localhost%3A1' as never)).rejects.toMatchObject({ code: 'fetch-failed' });
@@ -119,6 +133,13 @@ describe('the extensions of a peer', () => {
     const { peers, did } = await world({ services: { DataService: 'ROOT' } });
     expect(await peers.agreements(us, did)).toBeUndefined();
     expect(await peers.pricePlan(did, 'abc')).toBeUndefined();
+  });
+
+  test('are none for a peer without a DID, and nothing is asked', async () => {
+    const { peers, asked } = await world({});
+    expect(await peers.agreements(us, 'edc' as never)).toBeUndefined();
+    expect(await peers.pricePlan('edc' as never, 'abc')).toBeUndefined();
+    expect(asked).toEqual([]);
   });
 
   test('a failed fetch never downgrades a peer, and is tried again the next time', async () => {

@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { versionDocument } from '../../../contracts/dsp/catalog.ts';
 import { protocolVersion, withoutSlash } from '../../../contracts/dsp/common.ts';
 import { AppError } from '../../../contracts/errors.ts';
-import type { Did, ParticipantId } from '../../../contracts/ids.ts';
+import { type Did, isDid, type ParticipantId } from '../../../contracts/ids.ts';
 import { parseJson } from '../../../contracts/json.ts';
 import type { Clock } from '../../../kernel/clock.ts';
 import { type DidDocument, type DidResolver, rootOfDid } from '../../../kernel/did.ts';
@@ -28,6 +28,8 @@ export interface PeersOptions {
   readonly resolver: Pick<DidResolver, 'resolve'>;
   readonly clock: Clock;
   readonly allowLoopbackHttp: boolean;
+  /** Where the version document of a peer stands that does not say it itself, by its id. */
+  readonly addresses?: ReadonlyMap<string, string>;
 }
 
 const versionPath = '/.well-known/dspace-version';
@@ -88,6 +90,14 @@ const protocolRoot = (options: PeersOptions, document: DidDocument): string => {
   return root;
 };
 
+/** What the operator says of a peer counts before what it says itself. */
+const findRoot = async (options: PeersOptions, did: Did): Promise<string> => {
+  const told = options.addresses?.get(did);
+  if (told !== undefined) return withoutSlash(told);
+  if (isDid(did)) return protocolRoot(options, await findDocument(options, did));
+  throw new AppError('not-found', { detail: `${did} is no DID, and STEKKER_PEERS does not say where it is` });
+};
+
 const findDocument = async ({ resolver }: PeersOptions, did: Did): Promise<DidDocument> => {
   const document = await resolver.resolve(did);
   if (document === undefined) throw failed(`the DID document of ${did} cannot be had`);
@@ -95,7 +105,7 @@ const findDocument = async ({ resolver }: PeersOptions, did: Did): Promise<DidDo
 };
 
 const findBase = async (options: PeersOptions, did: Did): Promise<string> => {
-  const root = protocolRoot(options, await findDocument(options, did));
+  const root = await findRoot(options, did);
   const { protocolVersions } = await fetchDocument(options, `${root}${versionPath}`, versionDocument);
   const ours = protocolVersions.find(({ version, binding }) => version === protocolVersion && binding === 'HTTPS');
   if (ours === undefined) throw failed(`${did} does not speak version ${protocolVersion} of the protocol`);
@@ -107,8 +117,9 @@ interface Extensions {
   readonly paths: ReadonlyMap<string, string>;
 }
 
-/** The extensions of a peer; undefined only when its document has no such service entry (wire §1). */
+/** The extensions of a peer; undefined only when its document has no such service entry, or it has no DID (wire §1). */
 const findExtensions = async (options: PeersOptions, did: Did): Promise<Extensions | undefined> => {
+  if (!isDid(did)) return undefined;
   const endpoint = (await findDocument(options, did)).endpoint('StekkerExtensions');
   if (endpoint === undefined) return undefined;
   const root = rootOf(endpoint, extensionPath);
