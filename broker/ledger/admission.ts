@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { fromBase64, orNothing, sameBytes, toBase64Url, toHex, utf8 } from '../../contracts/bytes.ts';
 import type { Crypto } from '../../contracts/crypto.ts';
-import { AppError, type Fault } from '../../contracts/errors.ts';
+import { AppError } from '../../contracts/errors.ts';
 import { didOfKid } from '../../contracts/ids.ts';
 import { agreementDigestOf, readAgreementArtifact, readAgreementEvent } from '../../contracts/ledger/agreement.ts';
 import { buildEntry, checkEntry, entryText, type LogEntry, leafKeyId } from '../../contracts/ledger/entry.ts';
@@ -16,6 +16,7 @@ import {
 import { type PublicArtifact, readPublicArtifact, registryKid } from '../../contracts/ledger/public-entries.ts';
 import { readStatementArtifact, statementDigest, statementSums, sumsDigest } from '../../contracts/ledger/statement.ts';
 import { leafHash } from '../../contracts/ledger/tree.ts';
+import { faultsOf } from '../../kernel/http/body.ts';
 import type { VerifyInPool } from '../../kernel/verify-pool.ts';
 import type { KeyBook } from './key-book.pure.ts';
 import type { ArtifactSeal, FetchDidDocument } from './ports.ts';
@@ -86,9 +87,6 @@ export interface AdmissionTools {
 const refuse = (reason: string): never => {
   throw new AppError('entry-refused', { detail: reason });
 };
-
-const faultsOf = (error: z.ZodError): Fault[] =>
-  error.issues.map((issue) => ({ path: `/${issue.path.join('/')}`, message: issue.message }));
 
 const parse = (body: unknown): Registration => {
   const parsed = registration.safeParse(body);

@@ -128,6 +128,7 @@ describe('registration', () => {
         expect.objectContaining({ path: '/leafSignature' }),
       ]),
     });
+    await expect(ledger.register(null, provider.did)).rejects.toMatchObject({ faults: [{ path: '' }] });
     for (const other of [null, [], { kind: 'poem' }, { ...body, kind: 'usage-statement' }])
       await expect(ledger.register(other, provider.did)).rejects.toMatchObject({ code: 'body-invalid' });
     const loose = { ...body.artifact, payload: toBase64Url(utf8('{ "v": 1 }')) };
