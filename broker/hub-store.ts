@@ -28,12 +28,16 @@ export interface HubStore {
 
 const pageSize = 200;
 
+/** An accreditor has no connector, and so no catalog; whoever is something else as well has one. */
+const hasCatalog = ({ roles }: { readonly roles: readonly string[] }): boolean =>
+  roles.some((role) => role !== 'accreditor');
+
 const membersOf = (registry: Pick<Registry, 'page'>): CatalogMembers => ({
   list: async () => {
     const members: Provider[] = [];
     for (let after = ''; ; ) {
       const page = await registry.page({ after, limit: pageSize, state: 'joined' });
-      members.push(...page.map(({ did, name }) => ({ did, name })));
+      members.push(...page.filter(hasCatalog).map(({ did, name }) => ({ did, name })));
       const last = page.at(-1);
       if (last === undefined || page.length < pageSize) return members;
       after = last.did;

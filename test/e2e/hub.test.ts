@@ -1,3 +1,4 @@
+import { Hono } from 'hono';
 import { afterEach, describe, expect, test } from 'vitest';
 import type { Status } from '../../connector/status/service.ts';
 import { issuerMetadata } from '../../contracts/dcp/messages.ts';
@@ -7,7 +8,7 @@ import { type BrokerBench, brokerBench, type Operated, until } from '../support/
 import { startProvider } from '../support/catalog-provider.ts';
 import { type Holder, requestBody, startHolder } from '../support/holder.ts';
 import { follow, us } from '../support/hub-events.ts';
-import { agreementEventOf, agreementOf, joinHub, postAs } from '../support/hub-members.ts';
+import { agreementEventOf, agreementOf, inviteTo, joinHub, joiningOf, postAs } from '../support/hub-members.ts';
 import { type HubParty, noticeOf, startHubParty } from '../support/hub-parties.ts';
 
 /** The hub with all its parts over HTTP, with a real accreditor, and connectors' own code at the other end. */
@@ -221,6 +222,16 @@ describe('the store of a hub', () => {
     keep(provider.party);
     const bare = await joined(bench, broker);
     await joinHub(bench, broker, provider.party);
+    const asked: string[] = [];
+    const accreditor = keep(await startHubParty());
+    accreditor.serve(
+      new Hono().all('*', ({ req }) => {
+        asked.push(req.path);
+        return new Response(null, { status: 404 });
+      }),
+    );
+    const code = await inviteTo(broker, accreditor.did, 'Keurmeester', ['accreditor']);
+    expect((await postAs(accreditor, bench, '/log/entries', await joiningOf(accreditor, code))).status).toBe(201);
     await broker[Symbol.asyncDispose]();
     await publish(provider, 'Zaandijk');
     const again = keep(await bench.start());
@@ -233,5 +244,6 @@ describe('the store of a hub', () => {
       datasets: 1,
       faults: [{ provider: bare.did, fault: expect.stringContaining('404') }],
     });
+    expect(asked).toEqual([]); // an accreditor has no connector to ask
   });
 });
