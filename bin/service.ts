@@ -1,5 +1,6 @@
 import { setFlagsFromString } from 'node:v8';
 import { AppError } from '../contracts/errors.ts';
+import type { RunningService } from '../kernel/lifecycle.ts';
 import { createLogger, type Logger } from '../kernel/log.ts';
 import type { Terminal } from './command.ts';
 
@@ -14,13 +15,7 @@ const youngGenerationGrowth = (factor: 1 | 2): void => setFlagsFromString(`--sem
 type Start<Config> = (
   config: Config,
   options: { readonly log: Logger; readonly signal: AbortSignal },
-) => Promise<AsyncDisposable>;
-
-const untilAborted = (signal: AbortSignal): Promise<void> =>
-  new Promise((resolve) => {
-    if (signal.aborted) resolve();
-    else signal.addEventListener('abort', () => resolve(), { once: true });
-  });
+) => Promise<RunningService>;
 
 /** One line of JSON for whoever started the program: `{"ready":"connector","publicPort":8080,…}`. */
 const readyLine = (name: string, service: object): string => {
@@ -28,7 +23,10 @@ const readyLine = (name: string, service: object): string => {
   return JSON.stringify({ ready: name, ...Object.fromEntries(ports) });
 };
 
-/** Starts a service, says when it is ready, and lets what is under way end when the signal comes. */
+/**
+ * Starts a service, says when it is ready, and lets what is under way end when the signal comes. One that stopped by itself
+ * had a fault, which its log tells: exit code 1, so that whoever runs it starts it anew.
+ */
 export const runService = async <Config>(
   name: string,
   config: Config & { readonly STEKKER_LOG_LEVEL: Parameters<typeof createLogger>[0]['level'] },
@@ -41,8 +39,8 @@ export const runService = async <Config>(
   await using service = await start(config, { log, signal: terminal.signal });
   youngGenerationGrowth(2);
   terminal.out(readyLine(name, service));
-  await untilAborted(terminal.signal);
-  return 0;
+  await service.stopped;
+  return terminal.signal.aborted ? 0 : 1;
 };
 
 /**

@@ -16,7 +16,7 @@ import {
   participantKeyNeeds,
   participantKeys,
 } from '../kernel/keys.ts';
-import type { Own } from '../kernel/lifecycle.ts';
+import type { Fail, Own } from '../kernel/lifecycle.ts';
 import type { Logger } from '../kernel/log.ts';
 import type { Random } from '../kernel/random.ts';
 import { migrate } from '../kernel/sql/migrate.ts';
@@ -62,6 +62,8 @@ export interface BaseOptions {
   readonly log: Logger;
   readonly clock: Clock;
   readonly random: Random;
+  /** For what no part can go on without. */
+  readonly fail: Fail;
 }
 
 export interface Base extends BaseOptions {
@@ -105,8 +107,13 @@ const keyNeeds = {
   broker: { ...issuerNeeds, log: 'Ed25519', registry: 'P-256', artifacts: 'secret' },
 } as const satisfies Record<BrokerConfig['STEKKER_ROLE'], KeyNeeds>;
 
-const openDatabase = async ({ config, own }: Pick<Base, 'config' | 'own'>): Promise<Kysely<BrokerTables>> => {
-  const { db } = own(openSqlite<BrokerTables>({ path: join(config.STEKKER_DATA, 'broker.sqlite') }));
+const openDatabase = async ({
+  config,
+  own,
+  fail,
+}: Pick<Base, 'config' | 'own' | 'fail'>): Promise<Kysely<BrokerTables>> => {
+  const path = join(config.STEKKER_DATA, 'broker.sqlite');
+  const { db } = own(openSqlite<BrokerTables>({ path, onFault: fail }));
   await migrate(db, 'outbox', outboxMigrations);
   await migrate(db, 'used-tokens', usedTokenMigrations);
   await migrate(db, 'ledger', logMigrations);
@@ -130,7 +137,7 @@ export const openBase = async (options: BaseOptions, own: Own, wake: () => void)
   const keySet = await openKeys({ files: nodeFiles, path, passphrase, random, needs: keyNeeds[config.STEKKER_ROLE] });
   const keys = participantKeys(did, keySet);
   const services = { IssuerService: `${origin}/dcp`, StekkerExtensions: `${origin}${extensionsPath}` };
-  const db = await openDatabase({ config, own });
+  const db = await openDatabase({ config, own, fail: options.fail });
   const client = own(createGuardedClient({ allowLoopbackHttp }));
   const resolver = createDidResolver({ client, clock, allowLoopbackHttp });
   const tokens = createTokenService({ keys, clock, random });

@@ -2,7 +2,14 @@ import { type Clock, systemClock } from '../kernel/clock.ts';
 import { tlsOf } from '../kernel/deployment.ts';
 import { nodeFiles } from '../kernel/files.ts';
 import { serveRoutes } from '../kernel/http/server.ts';
-import { type Own, openDataFolder, type RunningService, startRepeating, startService } from '../kernel/lifecycle.ts';
+import {
+  type Fail,
+  type Own,
+  openDataFolder,
+  type RunningService,
+  startRepeating,
+  startService,
+} from '../kernel/lifecycle.ts';
 import type { Logger } from '../kernel/log.ts';
 import { type Random, systemRandom } from '../kernel/random.ts';
 import { startOutbox } from '../kernel/sql/outbox.ts';
@@ -54,11 +61,11 @@ const serve = async ({ config, own, document, log }: Base, parts: RoleParts) => 
   return { publicPort: publicServer.port, managementPort: managementServer.port };
 };
 
-const build = async (config: BrokerConfig, options: Required<BrokerOptions>, own: Own) => {
+const build = async (config: BrokerConfig, options: Required<BrokerOptions>, own: Own, fail: Fail) => {
   const { log, clock, random } = options;
   own(await openDataFolder({ path: config.STEKKER_DATA, program: config.STEKKER_ROLE, files: nodeFiles }));
   let wake = (): void => undefined;
-  const base = await openBase({ config, log, clock, random }, own, () => wake());
+  const base = await openBase({ config, log, clock, random, fail }, own, () => wake());
   const parts = config.STEKKER_ROLE === 'broker' ? await composeHub(base) : await composeAccreditor(base);
   // Alone: the data folder is locked. What a crash left under way must not wait, it may be a revocation.
   const outbox = own(startOutbox({ db: base.db, clock, random, log, handlers: parts.handlers, isAlone: true }));
@@ -83,5 +90,5 @@ const build = async (config: BrokerConfig, options: Required<BrokerOptions>, own
  */
 export const startBroker = (config: BrokerConfig, options: BrokerOptions): Promise<RunningBroker> => {
   const { log, signal, clock = systemClock, random = systemRandom } = options;
-  return startService({ log, signal }, (own) => build(config, { log, signal, clock, random }, own));
+  return startService({ log, signal }, (own, fail) => build(config, { log, signal, clock, random }, own, fail));
 };

@@ -10,7 +10,7 @@ import { buildDidDocument, createDidResolver, type DidResolver, didOf } from '..
 import { nodeFiles } from '../kernel/files.ts';
 import { createGuardedClient, type GuardedClient } from '../kernel/http/client.ts';
 import { type KeyNeeds, openKeys, type ParticipantKeys, participantKeyNeeds, participantKeys } from '../kernel/keys.ts';
-import type { Own } from '../kernel/lifecycle.ts';
+import type { Fail, Own } from '../kernel/lifecycle.ts';
 import type { Logger } from '../kernel/log.ts';
 import { createIds, type Random } from '../kernel/random.ts';
 import { migrate } from '../kernel/sql/migrate.ts';
@@ -51,6 +51,8 @@ export interface BaseOptions {
   readonly clock: Clock;
   readonly random: Random;
   readonly parts: ConnectorParts;
+  /** For what no part can go on without. */
+  readonly fail: Fail;
 }
 
 export interface Base extends BaseOptions {
@@ -96,8 +98,13 @@ export const messageScopes = [scopeOfType('MembershipCredential')];
 /** And a provider's token endpoint: there the application counts, too. */
 export const tokenScopes = [...messageScopes, scopeOfType('ApplicationAccreditationCredential')];
 
-const openDatabase = async ({ config, own }: Pick<Base, 'config' | 'own'>): Promise<Pick<Base, 'db' | 'relaxed'>> => {
-  const { db, relaxed } = own(openSqlite<ConnectorTables>({ path: join(config.STEKKER_DATA, 'connector.sqlite') }));
+const openDatabase = async ({
+  config,
+  own,
+  fail,
+}: Pick<Base, 'config' | 'own' | 'fail'>): Promise<Pick<Base, 'db' | 'relaxed'>> => {
+  const path = join(config.STEKKER_DATA, 'connector.sqlite');
+  const { db, relaxed } = own(openSqlite<ConnectorTables>({ path, onFault: fail }));
   await migrate(db, 'outbox', outboxMigrations);
   await migrate(db, 'process', processMigrations);
   await migrate(db, 'catalog', catalogMigrations);
@@ -152,7 +159,7 @@ export const openBase = async (options: BaseOptions, own: Own, wake: () => void)
     needs: keyNeeds,
   });
   const keys = participantKeys(did, keySet);
-  const { db, relaxed } = await openDatabase({ config, own });
+  const { db, relaxed } = await openDatabase({ ...options, own });
   const { client, sourceClient, resolver, peers } = openClients({ ...options, own });
   const tokens = createTokenService({ keys, clock, random });
   const used = sqlUsedTokens(db);

@@ -3,7 +3,14 @@ import { type Clock, systemClock } from '../kernel/clock.ts';
 import { tlsOf } from '../kernel/deployment.ts';
 import { nodeFiles } from '../kernel/files.ts';
 import { serveRoutes } from '../kernel/http/server.ts';
-import { type Own, openDataFolder, type RunningService, startRepeating, startService } from '../kernel/lifecycle.ts';
+import {
+  type Fail,
+  type Own,
+  openDataFolder,
+  type RunningService,
+  startRepeating,
+  startService,
+} from '../kernel/lifecycle.ts';
 import type { Logger } from '../kernel/log.ts';
 import { type Random, systemRandom } from '../kernel/random.ts';
 import { startOutbox } from '../kernel/sql/outbox.ts';
@@ -65,11 +72,11 @@ const compose = async (base: Base) => {
   return { feed, identity, usage, protocol, plane, tokenApp };
 };
 
-const build = async (config: ConnectorConfig, options: Required<ConnectorOptions>, own: Own) => {
+const build = async (config: ConnectorConfig, options: Required<ConnectorOptions>, own: Own, fail: Fail) => {
   const { log, clock, random, parts, signal } = options;
   own(await openDataFolder({ path: config.STEKKER_DATA, program: 'connector', files: nodeFiles }));
   let wake = (): void => undefined;
-  const base = await openBase({ config, log, clock, random, parts }, own, () => wake());
+  const base = await openBase({ config, log, clock, random, parts, fail }, own, () => wake());
   const front = createFront(documentRoutes(base));
   const publicServer = own(
     await serveRoutes(front, {
@@ -106,5 +113,5 @@ const build = async (config: ConnectorConfig, options: Required<ConnectorOptions
  */
 export const startConnector = (config: ConnectorConfig, options: ConnectorOptions): Promise<RunningConnector> => {
   const { log, signal, clock = systemClock, random = systemRandom, parts = {} } = options;
-  return startService({ log, signal }, (own) => build(config, { log, signal, clock, random, parts }, own));
+  return startService({ log, signal }, (own, fail) => build(config, { log, signal, clock, random, parts }, own, fail));
 };

@@ -81,6 +81,7 @@ export const errorTable = {
   'data-newer': { status: 500, title: 'The data folder was written by a newer version.' },
   'data-in-use': { status: 500, title: 'Another process works in this data folder.' },
   'data-damaged': { status: 500, title: 'The data folder holds something that should not be there.' },
+  'database-unavailable': { status: 503, title: 'The database cannot be used now.' },
   'disk-full': { status: 507, title: 'The disk takes no more data.' },
   'backup-restored': {
     status: 500,

@@ -113,6 +113,25 @@ describe('a service', () => {
     expect(done).toEqual(['a', 'a']);
   });
 
+  test('stops when a part fails for good, also while it starts', async () => {
+    const done: string[] = [];
+    const signal = new AbortController().signal;
+    let fail = (_fault: unknown): void => undefined;
+    const service = await startService({ log: silentLogger, signal }, async (own, failing) => {
+      fail = failing;
+      return { a: own(part('a', done)) };
+    });
+    expect(done).toEqual([]);
+    fail(new Error('the disk is gone'));
+    await service.stopped;
+    const late = await startService({ log: silentLogger, signal }, async (own, failing) => {
+      failing(new Error('the disk is gone'));
+      return { b: own(part('b', done)) };
+    });
+    await late.stopped;
+    expect(done).toEqual(['a', 'b']);
+  });
+
   test('that cannot be built gives back what it had', async () => {
     const done: string[] = [];
     const building = startService({ log: silentLogger, signal: new AbortController().signal }, async (own) => {

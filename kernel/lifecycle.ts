@@ -137,13 +137,16 @@ const releaseAll = async (owned: AsyncDisposable[]): Promise<unknown[]> => {
   return errors;
 };
 
+/** A part cannot go on, and nothing without it: the service stops, and whoever runs it starts it anew. */
+export type Fail = (fault: unknown) => void;
+
 /**
- * Builds a service out of parts. What it owns is released in reverse order: when it stops, and when a later part cannot
- * be made.
+ * Builds a service out of parts. What it owns is released in reverse order: when it stops, when a part fails for good, and
+ * when a later part cannot be made.
  */
 export const startService = async <Parts extends object>(
   { log, signal }: { readonly log: Logger; readonly signal: AbortSignal },
-  build: (own: Own) => Promise<Parts>,
+  build: (own: Own, fail: Fail) => Promise<Parts>,
 ): Promise<Parts & RunningService> => {
   const owned: AsyncDisposable[] = [];
   const { promise: stopped, resolve } = Promise.withResolvers<void>();
@@ -162,18 +165,26 @@ export const startService = async <Parts extends object>(
     return disposing;
   };
   const onAbort = () => void stop();
+  let isBuilt = false;
+  let hasFailed = false;
+  const fail: Fail = (err) => {
+    log.error({ err }, 'a part of the service cannot go on, so the service stops');
+    hasFailed = true;
+    if (isBuilt) void stop();
+  };
   let parts: Parts;
   try {
     parts = await build((resource) => {
       owned.push(resource);
       return resource;
-    });
+    }, fail);
+    isBuilt = true;
   } catch (error) {
     report(await releaseAll(owned));
     throw error;
   }
   signal.addEventListener('abort', onAbort, { once: true });
-  if (signal.aborted) await stop();
+  if (signal.aborted || hasFailed) await stop();
   return { ...parts, stopped, [Symbol.asyncDispose]: stop };
 };
 

@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { UsageLine } from '../../connector/management/ports.ts';
 import type { Did } from '../../contracts/ids.ts';
 import { type RunningServer, serveRoutes } from '../../kernel/http/server.ts';
+import { startService } from '../../kernel/lifecycle.ts';
 import { type Connector, managementToken, startConnector } from '../../test/support/connectors.ts';
 import { ordinary } from '../../test/support/dsp-pair.ts';
 import { secretText } from '../../test/support/secrets.ts';
@@ -601,31 +602,46 @@ describe('every command', () => {
     }
   });
 
+  /** A service of one part, run as the programs are. */
+  const runPart = (stop: AbortController) => {
+    const lines: string[] = [];
+    const at = { stopped: false, fail: (_fault: unknown): void => undefined };
+    const start = (_config: unknown, options: Parameters<typeof startService>[0]) =>
+      startService(options, async (own, fail) => {
+        at.fail = fail;
+        own({
+          [Symbol.asyncDispose]: async () => {
+            at.stopped = true;
+          },
+        });
+        return { did: 'did:web:x.example', publicPort: 8080, managementPort: 8082 };
+      });
+    const out = (text: string) => void lines.push(text);
+    const terminal = { out, err: () => undefined, env: {}, signal: stop.signal };
+    const running = runService('connector', { STEKKER_LOG_LEVEL: 'silent' as const }, async () => start, terminal);
+    const ready = async () => {
+      while (lines.length === 0) await new Promise((resolve) => setTimeout(resolve, 1));
+      return lines[0] ?? '';
+    };
+    return { at, running, ready };
+  };
+
   test('a service says in one line when it is ready and where, and stops when it is told to', async () => {
     const stop = new AbortController();
-    const lines: string[] = [];
-    let stopped = false;
-    const start = async () => ({
-      did: 'did:web:x.example',
-      publicPort: 8080,
-      managementPort: 8082,
-      [Symbol.asyncDispose]: async () => {
-        stopped = true;
-      },
-    });
-    const terminal = {
-      out: (text: string) => void lines.push(text),
-      err: () => undefined,
-      env: {},
-      signal: stop.signal,
-    };
-    const running = runService('connector', { STEKKER_LOG_LEVEL: 'silent' as const }, async () => start, terminal);
-    while (lines.length === 0) await new Promise((resolve) => setTimeout(resolve, 1));
-    expect(json(lines[0] ?? '')).toEqual({ ready: 'connector', publicPort: 8080, managementPort: 8082 });
-    expect(stopped).toBe(false);
+    const { at, running, ready } = runPart(stop);
+    expect(json(await ready())).toEqual({ ready: 'connector', publicPort: 8080, managementPort: 8082 });
+    expect(at.stopped).toBe(false);
     stop.abort();
     expect(await running).toBe(0);
-    expect(stopped).toBe(true);
+    expect(at.stopped).toBe(true);
+  });
+
+  test('a service of which a part fails for good stops by itself with exit code 1', async () => {
+    const { at, running, ready } = runPart(new AbortController());
+    await ready();
+    at.fail(new Error('the disk is gone'));
+    expect(await running).toBe(1);
+    expect(at.stopped).toBe(true);
   });
 
   test('starting a service with a wrong setting names it, exit code 2', async () => {

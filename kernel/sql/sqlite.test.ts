@@ -65,13 +65,9 @@ describe('sqlite', () => {
     expect(ids.map(({ id }) => id)).toEqual(['b']);
   });
 
-  test('relaxed writes are seen at once, wait for transactions, and leave full sync to the others', async () => {
+  test('relaxed writes are seen at once, and wait for transactions', async () => {
     await using sqlite = await fresh('relaxed');
     const { db, relaxed } = sqlite;
-    const { sql } = await import('kysely');
-    const level = async (handle: typeof db, nonce: string) =>
-      (await sql<{ synchronous: number }>`pragma synchronous ${sql.raw(`/* ${nonce} */`)}`.execute(handle)).rows[0]
-        ?.synchronous;
     const writing = db.transaction().execute(async (transaction) => {
       await transaction.insertInto('thing').values({ id: 'a', count: 1, note: null }).execute();
       await transaction.insertInto('thing').values({ id: 'b', count: 1, note: null }).execute();
@@ -80,11 +76,6 @@ describe('sqlite', () => {
     await writing;
     expect(removed.numDeletedRows).toBe(2n);
     expect(await db.selectFrom('thing').selectAll().execute()).toEqual([]);
-    const [full, normal] = [2, 1];
-    expect(await level(relaxed, 'first')).toBe(normal);
-    expect(await level(db, 'second')).toBe(full);
-    expect(await level(relaxed, 'third')).toBe(normal);
-    expect(await level(db, 'fourth')).toBe(full);
   });
 
   test('a unique value is refused, a column that cannot hold a value is our fault', async () => {
