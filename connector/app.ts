@@ -1,4 +1,4 @@
-import { Hono } from 'hono';
+import { Hono, type MiddlewareHandler } from 'hono';
 import { AppError } from '../contracts/errors.ts';
 import { problemResponse } from '../kernel/http/problem.ts';
 
@@ -7,8 +7,9 @@ import { problemResponse } from '../kernel/http/problem.ts';
 const noStore = { 'cache-control': 'no-store' };
 
 /** The public surface once everything behind it works. */
-export const createPublicApp = (routes: readonly Hono[], isReady: () => boolean): Hono => {
+export const createPublicApp = (routes: readonly Hono[], isReady: () => boolean, measured: MiddlewareHandler): Hono => {
   const app = new Hono();
+  app.use('*', measured);
   app.onError((error) => problemResponse(error));
   app.notFound(() => problemResponse(new AppError('not-found')));
   app.get('/health', (context) => {

@@ -12,6 +12,7 @@ import { createGuardedClient, type GuardedClient } from '../kernel/http/client.t
 import { type KeyNeeds, openKeys, type ParticipantKeys, participantKeyNeeds, participantKeys } from '../kernel/keys.ts';
 import type { Fail, Own } from '../kernel/lifecycle.ts';
 import type { Logger } from '../kernel/log.ts';
+import type { Metrics } from '../kernel/metrics.ts';
 import { createIds, type Random } from '../kernel/random.ts';
 import { migrate } from '../kernel/sql/migrate.ts';
 import { outboxMigrations } from '../kernel/sql/outbox.ts';
@@ -29,6 +30,7 @@ import { type MeteringTables, meteringMigrations } from './adapters/sql/metering
 import { type ProcessTables, processMigrations } from './adapters/sql/process-store.ts';
 import { type RegistrationTables, registrationMigrations } from './adapters/sql/registration-store.ts';
 import { type StatusTables, statusMigrations } from './adapters/sql/status-store.ts';
+import { measuredTransport, openMetrics } from './compose-metrics.ts';
 import type { ConnectorConfig } from './config.ts';
 import type { PeerTransport } from './exchange/ports.ts';
 import { type ConnectorParts, partOf } from './parts.ts';
@@ -80,6 +82,7 @@ export interface Base extends BaseOptions {
   readonly used: UsedTokenStore;
   readonly authenticator: Authenticator;
   readonly transport: PeerTransport;
+  readonly metrics: Metrics;
   readonly peers: Peers;
   /** The broker, when there is one. */
   readonly broker: { readonly did: Did; readonly origin: string } | undefined;
@@ -165,6 +168,7 @@ export const openBase = async (options: BaseOptions, own: Own, wake: () => void)
   const used = sqlUsedTokens(db);
   const brokerOrigin = config.STEKKER_BROKER_URL;
   const newUuid = createIds(clock, random);
+  const metrics = openMetrics(clock);
   return {
     ...options,
     own,
@@ -184,11 +188,16 @@ export const openBase = async (options: BaseOptions, own: Own, wake: () => void)
     tokens,
     used,
     authenticator: createAuthenticator({ did, resolver, clock, used }),
-    transport: partOf(
-      parts.transport,
-      createPeerTransport({ client, tokens: () => tokens, scopes: messageScopes, random }),
-      client,
+    transport: measuredTransport(
+      partOf(
+        parts.transport,
+        createPeerTransport({ client, tokens: () => tokens, scopes: messageScopes, random }),
+        client,
+      ),
+      metrics,
+      clock,
     ),
+    metrics,
     peers,
     broker: brokerOrigin === undefined ? undefined : { did: didOf(brokerOrigin), origin: brokerOrigin },
     newId: () => `urn:uuid:${newUuid()}`,

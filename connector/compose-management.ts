@@ -145,5 +145,6 @@ export const composeManagement = (base: Base, parts: ManagementParts) => {
     usage: createUsageLines({ metered: usage.metering.usage.list, datasetOf: protocol.datasetOf }),
     receipts: receiptsOf(usage, protocol),
     status: statusOf(base, parts),
+    metrics: base.metrics,
   });
 };

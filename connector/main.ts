@@ -20,6 +20,7 @@ import { type Base, openBase } from './base.ts';
 import { composeDataPlane, startData } from './compose-data.ts';
 import { composeIdentity, documentRoutes } from './compose-identity.ts';
 import { composeManagement } from './compose-management.ts';
+import { addConnectorMetrics, countedProcesses, measuredRoutes } from './compose-metrics.ts';
 import { composeProtocol } from './compose-protocol.ts';
 import { composeUsage } from './compose-usage.ts';
 import type { ConnectorConfig } from './config.ts';
@@ -57,6 +58,8 @@ const compose = async (base: Base) => {
     ownKeys,
     notify: (alarm) => base.log.error({ alarm: alarm.code, detail: alarm.detail }, 'an alarm for the operator'),
   });
+  addConnectorMetrics(base, { identity, usage });
+  const count = countedProcesses(base.metrics);
   let grants: Grants | undefined;
   const protocol = composeProtocol(base, {
     identity,
@@ -65,7 +68,10 @@ const compose = async (base: Base) => {
       if (grants === undefined) throw new AppError('invariant-broken', { detail: 'the data plane is not there yet' });
       return grants;
     },
-    watch: feed.publish,
+    watch: (notice) => {
+      feed.publish(notice);
+      count(notice);
+    },
   });
   const { plane, app: tokenApp } = await composeDataPlane(base, { identity, protocol });
   grants = plane.grants;
@@ -99,7 +105,8 @@ const build = async (config: ConnectorConfig, options: Required<ConnectorOptions
   const outbox = own(startOutbox({ db: base.relaxed, clock, random, log, handlers, isAlone: true }));
   wake = outbox.wake;
   own(startRepeating({ everyMs: tidyMs, work: () => forgetOld(base.db, clock.now()), clock, log }));
-  own(front).open(createPublicApp([protocol.app, identity.routes, tokenApp], isReady));
+  const measured = measuredRoutes(base.metrics, clock);
+  own(front).open(createPublicApp([protocol.app, identity.routes, tokenApp], isReady, measured));
   const ports = { publicPort: publicServer.port, managementPort: managementServer.port, ...dataPorts };
   log.info({ did: base.did, ...ports }, 'ready');
   return { did: base.did, ...ports };

@@ -1,6 +1,7 @@
 import type { OpenAPIHono } from '@hono/zod-openapi';
 import type { Clock } from '../../kernel/clock.ts';
-import { finishOperatorApi } from '../../kernel/http/operator-api.ts';
+import { addMetricsRoute, finishOperatorApi } from '../../kernel/http/operator-api.ts';
+import type { Metrics } from '../../kernel/metrics.ts';
 import { type AcquiringOptions, createAcquiring } from './acquiring.ts';
 import { type ApiOptions, createApi } from './api.ts';
 import { addCatalogRoutes, type CatalogRoutesOptions } from './catalog-routes.ts';
@@ -23,6 +24,7 @@ export interface ManagementOptions
   readonly clock: Clock;
   /** Ends the event streams when the service stops. */
   readonly signal: AbortSignal;
+  readonly metrics: Metrics;
 }
 
 export const createManagementRoutes = (options: ManagementOptions): OpenAPIHono => {
@@ -34,6 +36,7 @@ export const createManagementRoutes = (options: ManagementOptions): OpenAPIHono 
   addProcessRoutes(api, { ...options, acquiring });
   addEvidenceRoutes(api, options);
   addEventRoutes(api, options);
+  addMetricsRoute(api, options.metrics);
   finishOperatorApi(api, 'Stekker connector: management');
   return api.app;
 };

@@ -3,6 +3,7 @@ import type { Context } from 'hono';
 import { AppError, type Fault } from '../../contracts/errors.ts';
 import type { Json } from '../../contracts/json.ts';
 import type { Logger } from '../log.ts';
+import { type Metrics, metricsType } from '../metrics.ts';
 import { faultsOf, readAnyJson } from './body.ts';
 import { createOperatorCheck, type OperatorRules, operatorHeaders } from './operator.ts';
 import { asAppError, type ProblemStyle, problemResponse } from './problem.ts';
@@ -169,10 +170,12 @@ const protect = <Given extends object>(app: OpenAPIHono, options: OperatorApiOpt
     check.host(c.req.raw);
     await next();
   });
-  app.use('/v1/*', async (c, next) => {
-    check.token(c.req.raw);
-    await next();
-  });
+  for (const path of ['/v1/*', '/metrics']) {
+    app.use(path, async (c, next) => {
+      check.token(c.req.raw);
+      await next();
+    });
+  }
   app.notFound(() => problemResponse(new AppError('not-found')));
   app.onError((thrown) => {
     const error = asAppError(thrown);
@@ -198,6 +201,13 @@ export const createOperatorApi = <Given extends object>(options: OperatorApiOpti
     },
   };
 };
+
+/**
+ * `GET /metrics`: the figures of this service, for whoever holds the operator's token. It stands outside the described
+ * API: its form is Prometheus's own.
+ */
+export const addMetricsRoute = <Given extends object>({ app }: OperatorApi<Given>, metrics: Metrics): void =>
+  void app.get('/metrics', async (c) => c.body(await metrics.text(), 200, { 'content-type': metricsType }));
 
 const about = `What the operator can see and do. Times are RFC 3339 in UTC; amounts are integers in units of 10^-scale.
 Faults are problem details (RFC 9457) and name everything that is wrong at once.`;

@@ -100,6 +100,20 @@ export interface OutboxWorker extends AsyncDisposable {
   readonly wake: () => void;
 }
 
+/** Tasks that are due, and since when the oldest of them: what waits longer than a moment is stuck. */
+export const dueTasks = async (
+  db: Kysely<OutboxTable>,
+  now: number,
+): Promise<{ readonly count: number; readonly oldestMs: number }> => {
+  const row = await db
+    .selectFrom('outbox')
+    .select((its) => [its.fn.countAll().as('count'), its.fn.min('due_at').as('oldest')])
+    .where('due_at', '<=', now)
+    .executeTakeFirst();
+  const count = Number(row?.count ?? 0);
+  return { count, oldestMs: count === 0 ? 0 : now - Number(row?.oldest ?? now) };
+};
+
 const leaseMs = 60_000;
 const firstPauseMs = 100;
 const longestPauseMs = 60_000;

@@ -48,6 +48,7 @@ import { buildDidDocument, createDidResolver, didOf } from '../../kernel/did.ts'
 import { createGuardedClient } from '../../kernel/http/client.ts';
 import { type RunningServer, serveRoutes } from '../../kernel/http/server.ts';
 import { silentLogger } from '../../kernel/log.ts';
+import { createMetrics } from '../../kernel/metrics.ts';
 import { createIds, systemRandom } from '../../kernel/random.ts';
 import { migrate } from '../../kernel/sql/migrate.ts';
 import { outboxMigrations, startOutbox } from '../../kernel/sql/outbox.ts';
@@ -324,6 +325,7 @@ export const startConnector = async (options: ConnectorOptions = {}): Promise<Co
     log,
     clock,
     signal: stopped.signal,
+    metrics: createMetrics(),
     catalog,
     templates: [...templates.values()],
     catalogs: createCatalogClient({ transport, providers: peers, newId }),
