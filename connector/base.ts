@@ -18,11 +18,11 @@ import { migrate } from '../kernel/sql/migrate.ts';
 import { outboxMigrations } from '../kernel/sql/outbox.ts';
 import { openSqlite } from '../kernel/sql/sqlite.ts';
 import { sqlUsedTokens } from '../kernel/sql/used-tokens.ts';
-import { createSecretSeal, type SecretSeal } from './adapters/crypto/secret-seal.ts';
+import { createSecretSeal, cursorLabel, type SecretSeal } from './adapters/crypto/secret-seal.ts';
 import { createPeerTransport } from './adapters/http/peer-transport.ts';
 import { createPeers, type Peers } from './adapters/http/peers.ts';
 import { type AcquisitionTables, acquisitionMigrations } from './adapters/sql/acquisition-store.ts';
-import { type CatalogTables, catalogMigrations } from './adapters/sql/catalog-store.ts';
+import { type CatalogTables, catalogMigrations } from './adapters/sql/catalog-tables.ts';
 import { type IdentityTables, identityMigrations } from './adapters/sql/credential-store.ts';
 import { type DataPlaneTables, dataPlaneMigrations } from './adapters/sql/data-plane-store.ts';
 import { type FollowedTables, followedMigrations } from './adapters/sql/followed-store.ts';
@@ -68,6 +68,8 @@ export interface Base extends BaseOptions {
   readonly did: Did;
   readonly keys: ParticipantKeys;
   readonly seal: SecretSeal;
+  /** For places in our lists that others carry. */
+  readonly cursors: SecretSeal;
   /** The DID document, exactly as it is served. */
   readonly document: string;
   readonly db: Kysely<ConnectorTables>;
@@ -179,6 +181,7 @@ export const openBase = async (options: BaseOptions, own: Own, wake: () => void)
     did,
     keys,
     seal: createSecretSeal(keySet.secret('seal'), random),
+    cursors: createSecretSeal(keySet.secret('seal'), random, cursorLabel),
     document: documentOf(keys, root),
     db,
     relaxed,

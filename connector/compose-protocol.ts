@@ -76,7 +76,7 @@ export interface ProtocolParts {
 }
 
 const composeCatalog = (base: Base) => {
-  const { db, clock, newId, seal, config, did, base: address, broker, resolver, sourceClient } = base;
+  const { db, clock, newId, seal, cursors, config, did, base: address, broker, resolver, sourceClient } = base;
   const store = createSqlCatalogStore(db);
   const templates = readPolicyTemplates();
   const hasExtensions = async (caller: Did) =>
@@ -86,7 +86,8 @@ const composeCatalog = (base: Base) => {
     clock,
     newId,
     seal,
-    visibility: createVisibility({ clock, hasExtensions: (_participant, caller) => hasExtensions(caller) }),
+    cursors,
+    visibility: createVisibility({ canCosign: (_participant, caller) => hasExtensions(caller) }),
     self: () => ({ did, base: address, title: config.STEKKER_NAME }),
     checkUpstream: sourceClient.check,
     checkPath: createPathCheck(config.STEKKER_DATA),

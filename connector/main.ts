@@ -48,6 +48,13 @@ export interface RunningConnector extends RunningService {
 }
 
 const tidyMs = 3_600_000;
+const turnMs = 1_000;
+const turnedAtOnce = 100;
+
+/** Looks at offers whose time has come until none is left. */
+const turnAll = async (turn: (limit: number) => Promise<number>): Promise<void> => {
+  while ((await turn(turnedAtOnce)) === turnedAtOnce);
+};
 
 /** Slices in the order in which each finds what it needs; the agreements and the data plane ask each other, later. */
 const compose = async (base: Base) => {
@@ -105,6 +112,7 @@ const build = async (config: ConnectorConfig, options: Required<ConnectorOptions
   const outbox = own(startOutbox({ db: base.relaxed, clock, random, log, handlers, isAlone: true }));
   wake = outbox.wake;
   own(startRepeating({ everyMs: tidyMs, work: () => forgetOld(base.db, clock.now()), clock, log }));
+  own(startRepeating({ everyMs: turnMs, work: () => turnAll(protocol.catalog.turn), clock, log }));
   const measured = measuredRoutes(base.metrics, clock);
   own(front).open(createPublicApp([protocol.app, identity.routes, tokenApp], isReady, measured));
   const ports = { publicPort: publicServer.port, managementPort: managementServer.port, ...dataPorts };

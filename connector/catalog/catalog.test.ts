@@ -12,7 +12,9 @@ import { migrate } from '../../kernel/sql/migrate.ts';
 import { openSqlite } from '../../kernel/sql/sqlite.ts';
 import { policyFaults } from '../../policies/compile.ts';
 import { policyTemplate } from '../../policies/template.ts';
-import { type CatalogTables, catalogMigrations, createSqlCatalogStore } from '../adapters/sql/catalog-store.ts';
+import { openCursors, visibleWhen } from '../../test/support/visibility.ts';
+import { createSqlCatalogStore } from '../adapters/sql/catalog-store.ts';
+import { type CatalogTables, catalogMigrations } from '../adapters/sql/catalog-tables.ts';
 import { createCatalogRoutes, createPriceRoutes } from './routes.ts';
 import { createCatalog } from './service.ts';
 
@@ -47,10 +49,8 @@ const world = async () => {
     clock,
     newId: () => `urn:uuid:${ids()}`,
     seal: { seal: (text) => `sealed:${text.length}` },
-    visibility: {
-      sees: async (_participant, caller, offer) =>
-        !offer.id.startsWith('urn:secret') || caller === 'did:web:friend.example',
-    },
+    cursors: openCursors,
+    visibility: visibleWhen((caller, offer) => !offer.startsWith('urn:secret') || caller === 'did:web:friend.example'),
     self: () => ({ did: 'did:web:provider.example' as Did, base, title: 'Provider' }),
     checkUpstream: (url) => {
       if (url.includes('10.0.0.')) throw new AppError('address-refused', { detail: 'a private address' });
@@ -126,21 +126,52 @@ describe('catalog', () => {
     expect(catalog.parse((await ask('/dsp/2025-1/catalog/request', { body: request })).body).dataset).toBeUndefined();
   });
 
-  test('pages with links until everything was shown', async () => {
+  test('pages with links until everything was shown, and back again', async () => {
     const { publish, ask, request } = await world();
     for (let index = 0; index < 120; index += 1) await publish(String(index).padStart(3, '0'));
-    const seen: string[] = [];
-    for (let path: string | undefined = '/dsp/2025-1/catalog/request'; path !== undefined; ) {
-      const { body, link } = await ask(path, { body: request });
-      seen.push(...body.dataset.map((dataset: { '@id': string }) => dataset['@id']));
-      path =
-        link === null
-          ? undefined
-          : new URL(/<(.+)>; rel="next"/.exec(link)?.[1] ?? '').pathname +
-            new URL(/<(.+)>/.exec(link)?.[1] ?? '').search;
-    }
-    expect(seen).toHaveLength(120);
-    expect(new Set(seen).size).toBe(120);
+    const walk = async (rel: string, from: string) => {
+      const pages: string[][] = [];
+      let last = from;
+      for (let path: string | undefined = from; path !== undefined; ) {
+        last = path;
+        const { body, link } = await ask(path, { body: request });
+        pages.push(body.dataset.map((dataset: { '@id': string }) => dataset['@id']));
+        const address = new RegExp(`<([^<>]*)>; rel="${rel}"`).exec(link ?? '')?.[1];
+        path = address === undefined ? undefined : address.slice('https://provider.example'.length);
+      }
+      return { pages, last };
+    };
+    const forth = await walk('next', '/dsp/2025-1/catalog/request');
+    expect(forth.pages.map((page) => page.length)).toEqual([50, 50, 20]);
+    expect(new Set(forth.pages.flat()).size).toBe(120);
+    const back = await walk('previous', forth.last);
+    expect(back.pages.toReversed()).toEqual(forth.pages);
+  });
+
+  test('a cursor is good for nobody but the one it was given to', async () => {
+    const { publish, ask, request } = await world();
+    for (let index = 0; index < 60; index += 1) await publish(String(index));
+    const { link } = await ask('/dsp/2025-1/catalog/request', { body: request });
+    const cursor = /cursor=([^&>]*)/.exec(link ?? '')?.[1] ?? '';
+    const page = (its: string, caller: string) =>
+      ask(`/dsp/2025-1/catalog/request?cursor=${its}`, { body: request, caller });
+    expect((await page(cursor, 'did:web:consumer.example')).status).toBe(200);
+    const refused = { status: 400, body: { '@type': 'CatalogError', code: 'request-invalid' } };
+    expect(await page(cursor, 'did:web:other.example')).toMatchObject(refused);
+    expect(await page('urn:asset:7', 'did:web:consumer.example')).toMatchObject(refused);
+    expect(await page('x'.repeat(5_000), 'did:web:consumer.example')).toMatchObject(refused);
+  });
+
+  test('one dataset has at most a hundred offers that stand', async () => {
+    const { publish, service } = await world();
+    await publish('rain');
+    for (let index = 1; index < 100; index += 1)
+      await service.addOffer(us, { id: `urn:offer:${index}`, asset: 'urn:asset:rain', rules: use });
+    const more = { id: 'urn:offer:100', asset: 'urn:asset:rain', rules: use };
+    expect(await codeOf(service.addOffer(us, more))).toMatchObject({ code: 'policy-invalid' });
+    expect(await codeOf(service.addOffer(us, { ...more, id: 'urn:offer:99' }))).toBeUndefined();
+    await service.withdraw(us, 'urn:offer:7');
+    expect(await codeOf(service.addOffer(us, more))).toBeUndefined();
   });
 
   test('who may not see an offer sees nothing of it', async () => {

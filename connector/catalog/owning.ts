@@ -7,13 +7,24 @@ import { policyRules } from '../../contracts/odrl/policy.ts';
 import type { Clock } from '../../kernel/clock.ts';
 import { nodeCrypto } from '../../kernel/crypto.ts';
 import { faultsOf } from '../../kernel/http/body.ts';
-import type { Asset, CatalogStore, DigestedPlan, Offer, OfferedAsset, Page, Seal, Upstream } from './ports.ts';
+import type {
+  Asset,
+  CatalogStore,
+  DigestedPlan,
+  Offer,
+  OfferedAsset,
+  Page,
+  Seal,
+  Upstream,
+  Visibility,
+} from './ports.ts';
 import { assuranceFaults, mediaTypeMember, unitFaults, withPrice } from './rules.ts';
 
 /** The owner's side of the catalog: what is put in it, checked before it can be seen, and its own view of all of it. */
 
 export interface OwningOptions {
   readonly store: CatalogStore;
+  readonly visibility: Visibility;
   readonly clock: Clock;
   readonly newId: () => string;
   readonly seal: Seal;
@@ -68,6 +79,8 @@ export interface Owning {
 }
 
 const defaultGraceMs = 300_000;
+/** Offers of one dataset that stand at once: each is part of what every reader of it gets. */
+const maxStanding = 100;
 
 /** Why an upstream cannot be published: where it leads, and whether we may go there. */
 export const upstreamFaults = async (
@@ -156,6 +169,12 @@ const priceFaults = async (
   return unitFaults(plan, asset.extra[mediaTypeMember]).map(({ message }) => ({ path: '/price', message }));
 };
 
+const standingFaults = (asset: OfferedAsset | undefined, id: string | undefined): readonly Fault[] => {
+  const offers = asset?.offers ?? [];
+  if (offers.length < maxStanding || offers.some((offer) => offer.id === id)) return [];
+  return [{ path: '/asset', message: `has ${maxStanding} offers that stand; withdraw one` }];
+};
+
 const addOffer = async (options: OwningOptions, participant: ParticipantId, offer: NewOffer): Promise<Offer> => {
   const price = offer.price ?? '';
   const assurance = offer.assurance ?? 'cosigned';
@@ -163,6 +182,7 @@ const addOffer = async (options: OwningOptions, participant: ParticipantId, offe
   const faults = [
     ...rulesFaults(options, offer.rules, assurance),
     ...(asset === undefined ? [{ path: '/asset', message: 'there is no such asset' }] : []),
+    ...standingFaults(asset, offer.id),
     ...(await priceFaults(options, participant, price, asset?.asset)),
   ];
   if (faults.length > 0) throw new AppError('policy-invalid', { faults });
@@ -177,7 +197,8 @@ const addOffer = async (options: OwningOptions, participant: ParticipantId, offe
     createdAt: options.clock.now(),
     withdrawnAt: null,
   };
-  if ((await options.store.putOffer(made)) === 'conflict')
+  const showing = options.visibility.showing(made.rules, made.createdAt);
+  if ((await options.store.putOffer(made, showing)) === 'conflict')
     throw new AppError('version-conflict', { detail: `there is an offer ${made.id} already` });
   return (await options.store.read.offer(participant, made.id)) ?? made;
 };

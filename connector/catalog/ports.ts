@@ -49,17 +49,63 @@ export interface OfferedAsset {
   readonly offers: readonly Offer[];
 }
 
+/** Whom the catalog shows an offer, from some time on. */
+export interface Showing {
+  /** DIDs, or '' for everybody. Nobody else sees it; of these, some may be refused still. */
+  readonly readers: readonly string[];
+  /** The next time at which this may change, ms; null when it never does. */
+  readonly turnsAt: number | null;
+}
+
+/** A standing offer whose time has come: its policy may let others through than it did. */
+export interface DueOffer {
+  readonly offer: Offer;
+  readonly turnsAt: number;
+}
+
 /**
  * Durable when a call returns. Ids are the owner's own; the same id again with other content is a conflict. Only the sealed
- * credential of a source may be another one: the newest counts.
+ * credential of a source may be another one: the newest counts. What changes an offer and what the feed says of it are one
+ * transaction, and the changes of a participant are numbered in the order in which they can be read.
  */
 export interface CatalogStore {
   readonly putAsset: (asset: Asset) => Promise<'saved' | 'conflict'>;
   readonly putPricePlan: (participant: ParticipantId, digest: string, plan: PricePlan) => Promise<void>;
-  readonly putOffer: (offer: Offer) => Promise<'saved' | 'conflict'>;
+  readonly putOffer: (offer: Offer, showing: Showing) => Promise<'saved' | 'conflict'>;
   /** From now on nobody finds it; agreements that were made stand. */
   readonly withdraw: (participant: ParticipantId, offer: string, at: number) => Promise<boolean>;
+  /** Shows a due offer to others from now on; false when somebody else did, or it was withdrawn. */
+  readonly turn: (due: DueOffer, showing: Showing, at: number) => Promise<boolean>;
+  /** Forgets changes before this time, at most `limit`; how many. Whoever had not read them must read the whole catalog. */
+  readonly forgetChanges: (participant: ParticipantId, before: number, limit: number) => Promise<number>;
   readonly read: CatalogReader;
+}
+
+/** Which rows of the catalog a caller may be shown. */
+export interface Seen {
+  /** '' for what everybody sees, and the caller's DID. */
+  readonly readers: readonly string[];
+  readonly assurances: readonly Assurance[];
+}
+
+/** A stretch of the catalog in order of id, without the key it begins or ends at; `before` is read backwards. */
+export type Stretch =
+  | { readonly after: string; readonly limit: number }
+  | { readonly before: string; readonly limit: number };
+
+/** A dataset that changed with change `seq`: it may have looked otherwise at `wasAt`, just before, than at `at`. Times in ms. */
+export interface CatalogChange {
+  readonly seq: number;
+  readonly dataset: string;
+  readonly wasAt: number;
+  readonly at: number;
+}
+
+/** What was on offer of a dataset, before and with a change. */
+export interface ChangedOffers {
+  readonly asset: Asset;
+  readonly before: readonly Offer[];
+  readonly after: readonly Offer[];
 }
 
 /** The reading side of the same store. */
@@ -67,8 +113,18 @@ export interface CatalogReader {
   readonly asset: (participant: ParticipantId, id: string) => Promise<OfferedAsset | undefined>;
   readonly offer: (participant: ParticipantId, id: string) => Promise<Offer | undefined>;
   readonly pricePlan: (participant: ParticipantId, digest: string) => Promise<PricePlan | undefined>;
-  /** Assets with at least one standing offer, in order of id, behind `after`. */
-  readonly page: (participant: ParticipantId, page: Page) => Promise<readonly OfferedAsset[]>;
+  /** Those of these plans that are there, by digest. */
+  readonly plans: (participant: ParticipantId, digests: readonly string[]) => Promise<ReadonlyMap<string, PricePlan>>;
+  /** Assets with at least one offer that is shown to this caller, in order of id. It costs what it returns. */
+  readonly page: (participant: ParticipantId, seen: Seen, stretch: Stretch) => Promise<readonly OfferedAsset[]>;
+  /** Standing offers of all participants that are due, the longest due first. */
+  readonly due: (now: number, limit: number) => Promise<readonly DueOffer[]>;
+  /** The numbers of the last change, and of the last that is forgotten. */
+  readonly head: (participant: ParticipantId) => Promise<{ readonly head: number; readonly forgotten: number }>;
+  /** Changes behind `after`, in order. */
+  readonly changes: (participant: ParticipantId, after: number, limit: number) => Promise<readonly CatalogChange[]>;
+  /** The dataset of a change, as it was offered before and with it. */
+  readonly changed: (participant: ParticipantId, change: CatalogChange) => Promise<ChangedOffers | undefined>;
   /** The owner's own view, each in order of id or digest: everything that was put, on offer or not. */
   readonly assets: (participant: ParticipantId, page: Page) => Promise<readonly OfferedAsset[]>;
   readonly offers: (participant: ParticipantId, page: Page) => Promise<readonly Offer[]>;
@@ -86,14 +142,31 @@ export interface DigestedPlan {
   readonly plan: PricePlan;
 }
 
-/** Whether a caller may see an offer: its policy at the moment of the catalog, and its assurance (wire §3). */
+/** Who looks at the catalog. */
+export interface Viewer {
+  readonly did: Did;
+  /** Whether a `cosigned` agreement can be made with it: it knows our extensions, and we serve them. */
+  readonly canCosign: boolean;
+}
+
+/** Who sees which offer: its policy at the moment of the catalog, and its assurance (wire §3). */
 export interface Visibility {
-  readonly sees: (participant: ParticipantId, caller: Did, offer: Offer) => Promise<boolean>;
+  readonly viewer: (participant: ParticipantId, caller: Did) => Promise<Viewer>;
+  /** The answer that counts. */
+  readonly sees: (viewer: Viewer, offer: Offer, at: number) => boolean;
+  /** The same for all callers at once, as far as it can be told: whom `sees` can be true for from `at` until it turns. */
+  readonly showing: (rules: Offer['rules'], at: number) => Showing;
 }
 
 /** Keeps secrets of the owner readable only here. */
 export interface Seal {
   readonly seal: (text: string) => string;
+}
+
+/** Makes texts that only we can make and read: what they say of the catalog is nobody else's. */
+export interface CursorSeal extends Seal {
+  /** @throws AppError for what was not sealed here. */
+  readonly unseal: (sealed: string) => string;
 }
 
 /** Where providers take messages and show price plans (wire §1, §2). Throws AppError when that cannot be found out. */

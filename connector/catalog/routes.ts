@@ -6,7 +6,7 @@ import type { Json } from '../../contracts/json.ts';
 import { pricePlanText } from '../../contracts/ledger/price-plan.ts';
 import { problemResponse } from '../../kernel/http/problem.ts';
 import { enter, type RouteOptions, readMessage, writeFault } from '../exchange/http.ts';
-import type { CatalogService } from './service.ts';
+import type { CatalogPage, CatalogService } from './service.ts';
 
 const json = (body: Json, headers: Record<string, string> = {}): Response =>
   new Response(JSON.stringify(body), {
@@ -14,7 +14,13 @@ const json = (body: Json, headers: Record<string, string> = {}): Response =>
     headers: { 'content-type': 'application/json', 'cache-control': 'no-store', ...headers },
   });
 
-const maxCursor = 2048;
+/** The pages around a page (RFC 8288): each is asked for with the same message at the address of its link. */
+const linksOf = (base: string, { next, previous }: Pick<CatalogPage, 'next' | 'previous'>): Record<string, string> => {
+  const links = Object.entries({ next, previous }).flatMap(([rel, cursor]) =>
+    cursor === undefined ? [] : [`<${base}/catalog/request?cursor=${encodeURIComponent(cursor)}>; rel="${rel}"`],
+  );
+  return links.length === 0 ? {} : { link: links.join(', ') };
+};
 
 /** The endpoints of dsp §4, in the order of the standard's table. */
 export const createCatalogRoutes = (
@@ -35,15 +41,8 @@ export const createCatalogRoutes = (
       const { participant, caller } = await enter(c, options);
       const { message } = await readMessage(c, catalogRequestMessage);
       if (message.filter !== undefined && message.filter.length > 0) throw new AppError('filter-unsupported');
-      const cursor = c.req.query('cursor') ?? '';
-      if (cursor.length > maxCursor) throw new AppError('body-invalid', { detail: 'the cursor is none of ours' });
-      const { catalog, next } = await service.page(participant, caller.did, cursor);
-      const base = options.base(participant);
-      // The next page is asked for with the same message at the address of the link.
-      return json(
-        catalog,
-        next === undefined ? {} : { link: `<${base}/catalog/request?cursor=${encodeURIComponent(next)}>; rel="next"` },
-      );
+      const { catalog, ...around } = await service.page(participant, caller.did, c.req.query('cursor'));
+      return json(catalog, linksOf(options.base(participant), around));
     }),
   );
   app.get(

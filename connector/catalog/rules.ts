@@ -32,26 +32,35 @@ const showOffer = (offer: Offer): JsonObject => ({
   'urn:stekker:1:assurance': offer.assurance,
 });
 
-/** A dataset with the offers this caller may see; `plans` are the price plans they name. */
+/** The plans that offers name, each once, in the order in which they are named. */
+const namedPlans = (offers: readonly Offer[], plans: ReadonlyMap<string, PricePlan>): readonly PricePlan[] =>
+  [...new Set(offers.map(({ price }) => price))]
+    .map((digest) => plans.get(digest))
+    .filter((plan) => plan !== undefined);
+
+/** A dataset with the offers this caller may see; `plans` has the price plans they name. */
 export const showDataset = (
   asset: Asset,
   offers: readonly Offer[],
-  shown: { readonly base: string; readonly plans: readonly PricePlan[] },
-): JsonObject => ({
-  '@type': 'Dataset',
-  '@id': asset.id,
-  'dct:title': asset.title,
-  ...(asset.description === '' ? {} : { 'dct:description': asset.description }),
-  ...(asset.keywords.length === 0 ? {} : { 'dcat:keyword': [...asset.keywords] }),
-  ...asset.extra,
-  hasPolicy: offers.map(showOffer),
-  distribution: [...new Set(offers.map((offer) => formats[offer.assurance]))].map((format) => ({
-    '@type': 'Distribution',
-    format,
-    accessService: serviceId(shown.base),
-  })),
-  ...(shown.plans.length === 0 ? {} : { 'urn:stekker:1:pricePlans': shown.plans as readonly Json[] }),
-});
+  shown: { readonly base: string; readonly plans: ReadonlyMap<string, PricePlan> },
+): JsonObject => {
+  const plans = namedPlans(offers, shown.plans);
+  return {
+    '@type': 'Dataset',
+    '@id': asset.id,
+    'dct:title': asset.title,
+    ...(asset.description === '' ? {} : { 'dct:description': asset.description }),
+    ...(asset.keywords.length === 0 ? {} : { 'dcat:keyword': [...asset.keywords] }),
+    ...asset.extra,
+    hasPolicy: offers.map(showOffer),
+    distribution: [...new Set(offers.map((offer) => formats[offer.assurance]))].map((format) => ({
+      '@type': 'Distribution',
+      format,
+      accessService: serviceId(shown.base),
+    })),
+    ...(plans.length === 0 ? {} : { 'urn:stekker:1:pricePlans': plans as readonly Json[] }),
+  };
+};
 
 interface Shown {
   readonly base: string;

@@ -3,26 +3,30 @@ import { AppError } from '../../contracts/errors.ts';
 import type { Did, ParticipantId } from '../../contracts/ids.ts';
 import type { JsonObject } from '../../contracts/json.ts';
 import type { PricePlan } from '../../contracts/ledger/price-plan.ts';
+import { type Cursors, createCursors } from './cursors.ts';
 import { createOwning, type Owning, type OwningOptions } from './owning.ts';
-import type { Offer, OfferedAsset, Visibility } from './ports.ts';
+import type { CursorSeal, Offer, OfferedAsset, Seen, Viewer } from './ports.ts';
 import { createPublishing, type Publishing, type PublishingOptions } from './publishing.ts';
 import { showCatalog, showDataset } from './rules.ts';
+import { createTurning, type Turning } from './turning.ts';
 
 /** What is on offer: published by the owner, shown to those who may see it. */
 
 export interface CatalogOptions extends OwningOptions, Pick<PublishingOptions, 'template'> {
-  readonly visibility: Visibility;
+  readonly cursors: CursorSeal;
   readonly self: (participant: ParticipantId) => { readonly did: Did; readonly base: string; readonly title: string };
 }
 
 export interface CatalogPage {
   readonly catalog: JsonObject;
-  /** Where the next page begins, or undefined at the end. */
+  /** Cursors of the pages around this one; undefined where there is none. */
   readonly next: string | undefined;
+  readonly previous: string | undefined;
 }
 
-export interface CatalogService extends Owning, Publishing {
-  readonly page: (participant: ParticipantId, caller: Did, after: string) => Promise<CatalogPage>;
+export interface CatalogService extends Owning, Publishing, Turning {
+  /** One page for this caller, the first without a cursor. @throws AppError `request-invalid` for a cursor of somebody else. */
+  readonly page: (participant: ParticipantId, caller: Did, cursor: string | undefined) => Promise<CatalogPage>;
   readonly dataset: (participant: ParticipantId, caller: Did, id: string) => Promise<JsonObject>;
   readonly pricePlan: (participant: ParticipantId, digest: string) => Promise<PricePlan>;
   /** An offer for a negotiation; undefined when this caller may not see it. */
@@ -34,56 +38,87 @@ export interface CatalogService extends Owning, Publishing {
   ) => Promise<Offer | undefined>;
 }
 
+/** Datasets that are looked at for a page; it shows fewer when some of them may not be seen. */
 const pageSize = 50;
+/** Offers whose time has come that a reader of the catalog waits for; the others are looked at behind it. */
+const turnedAtOnce = 20;
 
-/** The dataset as this caller sees it; undefined when it sees none of its offers. */
+type Served = CatalogOptions & Turning & { readonly places: Cursors };
+
+/** Datasets as this caller sees them; those of which it sees no offer are left out. */
 const shownTo = async (
-  options: CatalogOptions,
-  caller: Did,
-  { asset, offers }: OfferedAsset,
-): Promise<JsonObject | undefined> => {
-  const visible: Offer[] = [];
-  for (const offer of offers) if (await options.visibility.sees(asset.participant, caller, offer)) visible.push(offer);
-  if (visible.length === 0) return undefined;
-  const digests = [...new Set(visible.map((offer) => offer.price).filter((digest) => digest !== ''))];
-  const plans = await Promise.all(digests.map((digest) => options.store.read.pricePlan(asset.participant, digest)));
-  return showDataset(asset, visible, {
-    base: options.self(asset.participant).base,
-    plans: plans.filter((plan) => plan !== undefined),
-  });
+  { visibility, store, clock, self }: CatalogOptions,
+  participant: ParticipantId,
+  viewer: Viewer,
+  assets: readonly OfferedAsset[],
+): Promise<readonly JsonObject[]> => {
+  const at = clock.now();
+  const seen = assets.map(({ asset, offers }) => ({
+    asset,
+    offers: offers.filter((offer) => visibility.sees(viewer, offer, at)),
+  }));
+  const shown = seen.filter(({ offers }) => offers.length > 0);
+  const digests = new Set(shown.flatMap(({ offers }) => offers.map(({ price }) => price)));
+  digests.delete('');
+  const plans = await store.read.plans(participant, [...digests]);
+  const { base } = self(participant);
+  return shown.map(({ asset, offers }) => showDataset(asset, offers, { base, plans }));
 };
 
+const seenBy = ({ did, canCosign }: Viewer): Seen => ({
+  readers: ['', did],
+  assurances: canCosign ? ['cosigned', 'plain-dsp'] : ['plain-dsp'],
+});
+
 const pageFor = async (
-  options: CatalogOptions,
+  its: Served,
   participant: ParticipantId,
   caller: Did,
-  after: string,
+  cursor: string | undefined,
 ): Promise<CatalogPage> => {
-  const assets = await options.store.read.page(participant, { after, limit: pageSize + 1 });
-  const datasets = await Promise.all(assets.slice(0, pageSize).map((one) => shownTo(options, caller, one)));
-  const last = assets.length > pageSize ? assets[pageSize - 1]?.asset.id : undefined;
+  const { store, visibility, places, self } = its;
+  const place = cursor === undefined ? { after: '' } : places.readPage(caller, cursor);
+  await its.turn(turnedAtOnce);
+  const viewer = await visibility.viewer(participant, caller);
+  const found = await store.read.page(participant, seenBy(viewer), { ...place, limit: pageSize + 1 });
+  const isForward = 'after' in place;
+  const looked = isForward ? found.slice(0, pageSize) : found.slice(-pageSize);
+  const isMore = found.length > pageSize;
+  const first = looked[0]?.asset.id;
+  const last = looked.at(-1)?.asset.id;
+  const hasPrevious = isForward ? place.after !== '' : isMore;
   return {
-    catalog: showCatalog(
-      options.self(participant),
-      datasets.filter((one) => one !== undefined),
-    ),
-    next: last,
+    catalog: showCatalog(self(participant), await shownTo(its, participant, viewer, looked)),
+    next: last === undefined || (isForward && !isMore) ? undefined : places.page(caller, { after: last }),
+    previous: first === undefined || !hasPrevious ? undefined : places.page(caller, { before: first }),
   };
 };
 
+const datasetFor = async (
+  options: CatalogOptions,
+  participant: ParticipantId,
+  caller: Did,
+  id: string,
+): Promise<JsonObject> => {
+  const found = await options.store.read.asset(participant, id);
+  if (found === undefined) throw new AppError('not-found');
+  const viewer = await options.visibility.viewer(participant, caller);
+  const [shown] = await shownTo(options, participant, viewer, [found]);
+  if (shown === undefined) throw new AppError('not-found');
+  return { '@context': [dspaceContext], ...shown };
+};
+
 export const createCatalog = (options: CatalogOptions): CatalogService => {
-  const { store, visibility } = options;
+  const { store, visibility, clock } = options;
   const owning = createOwning(options);
+  const turning = createTurning(options);
+  const its: Served = { ...options, ...turning, places: createCursors(options.cursors) };
   return {
     ...owning,
+    ...turning,
     ...createPublishing({ ...options, owning }),
-    page: (participant, caller, after) => pageFor(options, participant, caller, after),
-    dataset: async (participant, caller, id) => {
-      const found = await store.read.asset(participant, id);
-      const shown = found === undefined ? undefined : await shownTo(options, caller, found);
-      if (shown === undefined) throw new AppError('not-found');
-      return { '@context': [dspaceContext], ...shown };
-    },
+    page: (participant, caller, cursor) => pageFor(its, participant, caller, cursor),
+    dataset: (participant, caller, id) => datasetFor(options, participant, caller, id),
     pricePlan: async (participant, digest) => {
       const plan = await store.read.pricePlan(participant, digest);
       if (plan === undefined) throw new AppError('not-found');
@@ -92,7 +127,8 @@ export const createCatalog = (options: CatalogOptions): CatalogService => {
     find: async (participant, caller, dataset, id) => {
       const offer = await store.read.offer(participant, id);
       if (offer === undefined || offer.asset !== dataset || offer.withdrawnAt !== null) return undefined;
-      return (await visibility.sees(participant, caller, offer)) ? offer : undefined;
+      const viewer = await visibility.viewer(participant, caller);
+      return visibility.sees(viewer, offer, clock.now()) ? offer : undefined;
     },
   };
 };

@@ -23,8 +23,10 @@ import {
 import { membershipOf, start } from '../../test/support/identities.ts';
 import { delivery, type IssuerSite, startIssuerSite } from '../../test/support/issuer-site.ts';
 import { shiftedClock } from '../../test/support/log-bench.ts';
+import { openCursors, visibleWhen } from '../../test/support/visibility.ts';
 import { startWalletSite, type WalletSite } from '../../test/support/wallet-site.ts';
-import { type CatalogTables, catalogMigrations, createSqlCatalogStore } from '../adapters/sql/catalog-store.ts';
+import { createSqlCatalogStore } from '../adapters/sql/catalog-store.ts';
+import { type CatalogTables, catalogMigrations } from '../adapters/sql/catalog-tables.ts';
 import { createCatalogRoutes } from '../catalog/routes.ts';
 import { createCatalog } from '../catalog/service.ts';
 import { createCallerAuthentication, createPartyAuthentication } from './authentication.ts';
@@ -90,7 +92,8 @@ beforeAll(async () => {
     clock,
     newId,
     seal: { seal: (text) => text },
-    visibility: { sees: async () => true },
+    cursors: openCursors,
+    visibility: visibleWhen(() => true),
     self: () => ({ did: provider.did, base: party.base, title: 'Provider' }),
     checkUpstream: () => undefined,
     checkPath: async () => undefined,

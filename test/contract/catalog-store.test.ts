@@ -1,10 +1,7 @@
 import { describe, expect, test } from 'vitest';
-import {
-  type CatalogTables,
-  catalogMigrations,
-  createSqlCatalogStore,
-} from '../../connector/adapters/sql/catalog-store.ts';
-import type { Asset, CatalogStore, Offer } from '../../connector/catalog/ports.ts';
+import { createSqlCatalogStore } from '../../connector/adapters/sql/catalog-store.ts';
+import { type CatalogTables, catalogMigrations } from '../../connector/adapters/sql/catalog-tables.ts';
+import type { Asset, CatalogStore, Offer, Seen, Showing, Stretch } from '../../connector/catalog/ports.ts';
 import type { ParticipantId } from '../../contracts/ids.ts';
 import { migrate } from '../../kernel/sql/migrate.ts';
 import { openSqlite } from '../../kernel/sql/sqlite.ts';
@@ -32,6 +29,9 @@ const offerOf = (id: string, asset: string): Offer => ({
   withdrawnAt: null,
 });
 
+const everybody: Showing = { readers: [''], turnsAt: null };
+const seen: Seen = { readers: ['', 'did:web:reader.example'], assurances: ['cosigned', 'plain-dsp'] };
+
 const adapters: Readonly<Record<string, () => Promise<CatalogStore>>> = {
   sqlite: async () => {
     const { db } = openSqlite<CatalogTables>({ path: ':memory:' });
@@ -44,7 +44,7 @@ describe.each(Object.entries(adapters))('CatalogStore on %s', (_name, create) =>
   test('gives back what was put, for its participant only', async () => {
     const store = await create();
     await store.putAsset(assetOf('a'));
-    await store.putOffer({ ...offerOf('o', 'a'), silence: 'strict' });
+    await store.putOffer({ ...offerOf('o', 'a'), silence: 'strict' }, everybody);
     expect(await store.read.asset(us, 'a')).toEqual({
       asset: assetOf('a'),
       offers: [{ ...offerOf('o', 'a'), silence: 'strict' }],
@@ -58,9 +58,9 @@ describe.each(Object.entries(adapters))('CatalogStore on %s', (_name, create) =>
     expect(await store.putAsset(assetOf('a'))).toBe('saved');
     expect(await store.putAsset(assetOf('a'))).toBe('saved');
     expect(await store.putAsset(assetOf('a', 'Snow'))).toBe('conflict');
-    expect(await store.putOffer(offerOf('o', 'a'))).toBe('saved');
-    expect(await store.putOffer(offerOf('o', 'a'))).toBe('saved');
-    expect(await store.putOffer({ ...offerOf('o', 'a'), price: 'x' })).toBe('conflict');
+    expect(await store.putOffer(offerOf('o', 'a'), everybody)).toBe('saved');
+    expect(await store.putOffer(offerOf('o', 'a'), everybody)).toBe('saved');
+    expect(await store.putOffer({ ...offerOf('o', 'a'), price: 'x' }, everybody)).toBe('conflict');
   });
 
   test('a source may get another sealed credential under the same id, and nothing else', async () => {
@@ -79,8 +79,8 @@ describe.each(Object.entries(adapters))('CatalogStore on %s', (_name, create) =>
   test('shows the owner everything in order, on offer or not, page by page', async () => {
     const store = await create();
     for (const id of ['b', 'a', 'c']) await store.putAsset(assetOf(id));
-    await store.putOffer(offerOf('p', 'b'));
-    await store.putOffer(offerOf('o', 'b'));
+    await store.putOffer(offerOf('p', 'b'), everybody);
+    await store.putOffer(offerOf('o', 'b'), everybody);
     await store.withdraw(us, 'o', 9);
     const plan = {
       v: 1 as const,
@@ -112,22 +112,111 @@ describe.each(Object.entries(adapters))('CatalogStore on %s', (_name, create) =>
   test('a withdrawn offer is no longer found among the assets, and not withdrawn twice', async () => {
     const store = await create();
     await store.putAsset(assetOf('a'));
-    await store.putOffer(offerOf('o', 'a'));
+    await store.putOffer(offerOf('o', 'a'), everybody);
     expect(await store.withdraw(us, 'o', 9)).toBe(true);
     expect(await store.withdraw(us, 'o', 9)).toBe(false);
     expect((await store.read.asset(us, 'a'))?.offers).toEqual([]);
     expect((await store.read.offer(us, 'o'))?.withdrawnAt).toBe(9);
-    expect(await store.read.page(us, { after: '', limit: 10 })).toEqual([]);
-    expect(await store.putOffer(offerOf('o', 'a'))).toBe('conflict');
+    expect(await store.read.page(us, seen, { after: '', limit: 10 })).toEqual([]);
+    expect(await store.putOffer(offerOf('o', 'a'), everybody)).toBe('conflict');
   });
 
-  test('pages assets with offers in order', async () => {
+  const idsOf = async (store: CatalogStore, whose: Seen, stretch: Stretch) =>
+    (await store.read.page(us, whose, stretch)).map(({ asset }) => asset.id);
+
+  test('pages assets with offers in order, forwards and backwards', async () => {
     const store = await create();
     for (const id of ['c', 'a', 'b', 'd']) await store.putAsset(assetOf(id));
-    for (const id of ['a', 'b', 'd']) await store.putOffer(offerOf(`o-${id}`, id));
-    const ids = async (after: string) => (await store.read.page(us, { after, limit: 2 })).map(({ asset }) => asset.id);
-    expect(await ids('')).toEqual(['a', 'b']);
-    expect(await ids('b')).toEqual(['d']);
+    for (const id of ['a', 'b', 'd']) await store.putOffer(offerOf(`o-${id}`, id), everybody);
+    await store.putOffer(offerOf('second', 'b'), everybody);
+    expect(await idsOf(store, seen, { after: '', limit: 2 })).toEqual(['a', 'b']);
+    expect(await idsOf(store, seen, { after: 'b', limit: 2 })).toEqual(['d']);
+    expect(await idsOf(store, seen, { before: 'd', limit: 1 })).toEqual(['b']);
+    expect(await idsOf(store, seen, { before: 'd', limit: 9 })).toEqual(['a', 'b']);
+  });
+
+  test('a page has what is shown to the caller, and under the assurances it can keep', async () => {
+    const store = await create();
+    const reader = 'did:web:reader.example';
+    for (const id of ['a', 'b', 'c', 'd']) await store.putAsset(assetOf(id));
+    await store.putOffer(offerOf('o-a', 'a'), everybody);
+    await store.putOffer(offerOf('o-b', 'b'), { readers: ['did:web:other.example'], turnsAt: null });
+    await store.putOffer(offerOf('o-c', 'c'), { readers: [reader, 'did:web:other.example'], turnsAt: null });
+    await store.putOffer({ ...offerOf('o-d', 'd'), assurance: 'plain-dsp' }, everybody);
+    const all = { after: '', limit: 9 };
+    expect(await idsOf(store, seen, all)).toEqual(['a', 'c', 'd']);
+    expect(await idsOf(store, { ...seen, readers: [''] }, all)).toEqual(['a', 'd']);
+    expect(await idsOf(store, { ...seen, assurances: ['plain-dsp'] }, all)).toEqual(['d']);
+    expect(await idsOf(store, { ...seen, assurances: [] }, all)).toEqual([]);
+  });
+
+  test('an offer that is due is shown to others from then on, by one of those who try', async () => {
+    const store = await create();
+    await store.putAsset(assetOf('a'));
+    await store.putOffer(offerOf('o', 'a'), { readers: [], turnsAt: 50 });
+    const all = { after: '', limit: 9 };
+    expect(await idsOf(store, seen, all)).toEqual([]);
+    expect(await store.read.due(49, 9)).toEqual([]);
+    const [due] = await store.read.due(50, 9);
+    if (due === undefined) throw new Error('nothing is due');
+    expect(due).toEqual({ offer: offerOf('o', 'a'), turnsAt: 50 });
+    expect(await store.turn(due, { readers: [''], turnsAt: 90 }, 52)).toBe(true);
+    expect(await store.turn(due, { readers: [], turnsAt: null }, 52)).toBe(false);
+    expect(await idsOf(store, seen, all)).toEqual(['a']);
+    expect((await store.read.due(90, 9)).map(({ turnsAt }) => turnsAt)).toEqual([90]);
+    await store.withdraw(us, 'o', 60);
+    expect(await store.read.due(90, 9)).toEqual([]);
+  });
+
+  test('numbers what changes, with what was on offer before and after', async () => {
+    const store = await create();
+    for (const id of ['a', 'b']) await store.putAsset(assetOf(id));
+    await store.putOffer({ ...offerOf('o', 'a'), createdAt: 10 }, { readers: [''], turnsAt: 30 });
+    await store.putOffer({ ...offerOf('p', 'b'), createdAt: 20 }, everybody);
+    await store.withdraw(us, 'o', 40);
+    const changes = await store.read.changes(us, 0, 9);
+    expect(changes.map(({ dataset, wasAt, at }) => [dataset, wasAt, at])).toEqual([
+      ['a', 10, 10],
+      ['b', 20, 20],
+      ['a', 29, 40], // it turned at 30 and nobody had noticed: before is before that
+    ]);
+    const views = [];
+    for (const change of changes) {
+      const changed = await store.read.changed(us, change);
+      views.push([changed?.before.map(({ id }) => id), changed?.after.map(({ id }) => id)]);
+    }
+    expect(views).toEqual([
+      [[], ['o']],
+      [[], ['p']],
+      [['o'], []],
+    ]);
+    expect((await store.read.head(us)).head).toBe(changes.at(-1)?.seq);
+    expect(await store.read.changes(us, changes[1]?.seq ?? 0, 9)).toEqual(changes.slice(2));
+    expect(await store.read.changes('other' as ParticipantId, 0, 9)).toEqual([]);
+  });
+
+  test('forgets old changes from the oldest on, and knows up to where', async () => {
+    const store = await create();
+    await store.putAsset(assetOf('a'));
+    for (const at of [10, 20, 30, 15]) await store.putOffer({ ...offerOf(`o${at}`, 'a'), createdAt: at }, everybody);
+    const seqs = (await store.read.changes(us, 0, 9)).map(({ seq }) => seq);
+    expect(await store.forgetChanges(us, 10, 9)).toBe(0);
+    expect(await store.forgetChanges(us, 25, 1)).toBe(1);
+    expect(await store.forgetChanges(us, 25, 9)).toBe(1);
+    expect(await store.forgetChanges(us, 25, 9)).toBe(0); // a young one stands before the last
+    expect((await store.read.head(us)).forgotten).toBe(seqs[1]);
+    expect((await store.read.changes(us, 0, 9)).map(({ seq }) => seq)).toEqual(seqs.slice(2));
+  });
+
+  test('many writers at once get numbers without holes in what can be read', async () => {
+    const store = await create();
+    await store.putAsset(assetOf('a'));
+    const names = Array.from({ length: 20 }, (_, index) => `o${index}`);
+    const results = await Promise.all([...names, ...names].map((id) => store.putOffer(offerOf(id, 'a'), everybody)));
+    expect(results).toEqual(Array(40).fill('saved'));
+    const seqs = (await store.read.changes(us, 0, 99)).map(({ seq }) => seq);
+    expect(seqs).toHaveLength(20);
+    expect(new Set(seqs).size).toBe(20);
   });
 
   test('keeps price plans by digest', async () => {
@@ -145,5 +234,6 @@ describe.each(Object.entries(adapters))('CatalogStore on %s', (_name, create) =>
     await store.putPricePlan(us, 'd', plan);
     expect(await store.read.pricePlan(us, 'd')).toEqual(plan);
     expect(await store.read.pricePlan(us, 'x')).toBeUndefined();
+    expect([...(await store.read.plans(us, ['d', 'x']))]).toEqual([['d', plan]]);
   });
 });

@@ -1,9 +1,6 @@
 import { Hono } from 'hono';
-import {
-  type CatalogTables,
-  catalogMigrations,
-  createSqlCatalogStore,
-} from '../../connector/adapters/sql/catalog-store.ts';
+import { createSqlCatalogStore } from '../../connector/adapters/sql/catalog-store.ts';
+import { type CatalogTables, catalogMigrations } from '../../connector/adapters/sql/catalog-tables.ts';
 import { createCatalogRoutes } from '../../connector/catalog/routes.ts';
 import { createCatalog } from '../../connector/catalog/service.ts';
 import { protocolPath } from '../../contracts/dsp/common.ts';
@@ -14,6 +11,7 @@ import { migrate } from '../../kernel/sql/migrate.ts';
 import { openSqlite } from '../../kernel/sql/sqlite.ts';
 import { us } from './hub-events.ts';
 import { startHubParty } from './hub-parties.ts';
+import { openCursors, visibleWhen } from './visibility.ts';
 
 const newId = createIds(systemClock, systemRandom);
 
@@ -25,7 +23,8 @@ export const startProvider = async (broker: string) => {
   const base = `${party.origin}${protocolPath}`;
   const catalog = createCatalog({
     store: createSqlCatalogStore(db),
-    visibility: { sees: async (_participant, caller) => caller === broker },
+    cursors: openCursors,
+    visibility: visibleWhen((caller) => caller === broker),
     clock: systemClock,
     newId: () => `urn:uuid:${newId()}`,
     seal: { seal: (text) => text },

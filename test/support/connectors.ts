@@ -13,11 +13,8 @@ import {
   acquisitionMigrations,
   createSqlAcquisitionStore,
 } from '../../connector/adapters/sql/acquisition-store.ts';
-import {
-  type CatalogTables,
-  catalogMigrations,
-  createSqlCatalogStore,
-} from '../../connector/adapters/sql/catalog-store.ts';
+import { createSqlCatalogStore } from '../../connector/adapters/sql/catalog-store.ts';
+import { type CatalogTables, catalogMigrations } from '../../connector/adapters/sql/catalog-tables.ts';
 import {
   createSqlProcessStore,
   type ProcessTables,
@@ -59,6 +56,7 @@ import type { Facts } from '../../policies/facts.ts';
 import { ordinary, tenant } from './dsp-pair.ts';
 import { freshKeys } from './identities.ts';
 import { markedRandom, secretText } from './secrets.ts';
+import { openCursors, visibleWhen } from './visibility.ts';
 
 /**
  * Connectors on loopback: real servers, DID documents, SI tokens, catalog, negotiation and transfer on SQLite, and the
@@ -215,7 +213,8 @@ export const startConnector = async (options: ConnectorOptions = {}): Promise<Co
     clock,
     newId,
     seal: { seal: (text) => Buffer.from(text).toString('base64') },
-    visibility: { sees: async (_participant, caller, offer) => options.sees?.(caller, offer.id) ?? true },
+    cursors: openCursors,
+    visibility: visibleWhen((caller, offer) => options.sees?.(caller, offer) ?? true),
     self,
     checkUpstream: (url) => createGuardedClient({ allowLoopbackHttp: false }).check(url),
     checkPath: createPathCheck(data),

@@ -1,62 +1,18 @@
-import type { Kysely } from 'kysely';
+import { type Kysely, sql } from 'kysely';
 import type { ParticipantId } from '../../../contracts/ids.ts';
 import { canonicalize, type Json } from '../../../contracts/json.ts';
-import type { Assurance } from '../../../contracts/ledger/agreement.ts';
-import type { Migration } from '../../../kernel/sql/migrate.ts';
-import type { Asset, CatalogReader, CatalogStore, Offer, OfferedAsset } from '../../catalog/ports.ts';
-
-export interface CatalogTables {
-  asset: { participant: string; id: string; body: string; created_at: number };
-  price_plan: { participant: string; digest: string; plan: string };
-  offer: {
-    participant: string;
-    id: string;
-    asset: string;
-    rules: string;
-    assurance: Assurance;
-    price: string;
-    silence: string;
-    created_at: number;
-    withdrawn_at: number | null;
-  };
-}
-
-export const catalogMigrations: readonly Migration<CatalogTables>[] = [
-  {
-    name: '2026-11-24-catalog',
-    up: async ({ schema }) => {
-      await schema
-        .createTable('asset')
-        .addColumn('participant', 'text', (column) => column.notNull())
-        .addColumn('id', 'text', (column) => column.notNull())
-        .addColumn('body', 'text', (column) => column.notNull())
-        .addColumn('created_at', 'bigint', (column) => column.notNull())
-        .addPrimaryKeyConstraint('asset_pk', ['participant', 'id'])
-        .execute();
-      await schema
-        .createTable('price_plan')
-        .addColumn('participant', 'text', (column) => column.notNull())
-        .addColumn('digest', 'text', (column) => column.notNull())
-        .addColumn('plan', 'text', (column) => column.notNull())
-        .addPrimaryKeyConstraint('price_plan_pk', ['participant', 'digest'])
-        .execute();
-      await schema
-        .createTable('offer')
-        .addColumn('participant', 'text', (column) => column.notNull())
-        .addColumn('id', 'text', (column) => column.notNull())
-        .addColumn('asset', 'text', (column) => column.notNull())
-        .addColumn('rules', 'text', (column) => column.notNull())
-        .addColumn('assurance', 'text', (column) => column.notNull())
-        .addColumn('price', 'text', (column) => column.notNull())
-        .addColumn('silence', 'text', (column) => column.notNull())
-        .addColumn('created_at', 'bigint', (column) => column.notNull())
-        .addColumn('withdrawn_at', 'bigint')
-        .addPrimaryKeyConstraint('offer_pk', ['participant', 'id'])
-        .execute();
-      await schema.createIndex('offer_asset').on('offer').columns(['participant', 'asset']).execute();
-    },
-  },
-];
+import type {
+  Asset,
+  CatalogReader,
+  CatalogStore,
+  DueOffer,
+  Offer,
+  OfferedAsset,
+  Seen,
+  Showing,
+  Stretch,
+} from '../../catalog/ports.ts';
+import { type CatalogTables, standing } from './catalog-tables.ts';
 
 const offerOf = (row: CatalogTables['offer']): Offer => ({
   participant: row.participant as ParticipantId,
@@ -95,11 +51,56 @@ const withOffers = async (
     .selectAll()
     .where('participant', '=', participant)
     .where('asset', 'in', ids)
-    .where('withdrawn_at', 'is', null)
-    .orderBy('id')
+    .where('withdrawn_seq', '=', standing)
+    .orderBy('asset')
+    .orderBy('id') // by id alone, a planner may walk all offers instead of sorting these few
     .execute();
   const byAsset = Map.groupBy(offers.map(offerOf), (offer) => offer.asset);
   return rows.map((row) => ({ asset: assetOf(row), offers: byAsset.get(row.id) ?? [] }));
+};
+
+/** Ids of the datasets of a stretch that one reader is shown under one assurance: a walk along the index that ends at the limit. */
+const walk = (db: Db, participant: ParticipantId, stretch: Stretch) => {
+  const isForward = 'after' in stretch;
+  return (reader: string, assurance: Seen['assurances'][number], place: number) =>
+    db
+      .selectFrom((query) =>
+        query
+          .selectFrom('catalog_showing')
+          .select('asset')
+          .distinct()
+          .where('participant', '=', participant)
+          .where('reader', '=', reader)
+          .where('assurance', '=', assurance)
+          .where('asset', isForward ? '>' : '<', isForward ? stretch.after : stretch.before)
+          .orderBy('asset', isForward ? 'asc' : 'desc')
+          .limit(stretch.limit)
+          .as(`walk${place}`),
+      )
+      .select('asset');
+};
+
+const shownIds = async (
+  db: Db,
+  participant: ParticipantId,
+  { readers, assurances }: Seen,
+  stretch: Stretch,
+): Promise<readonly string[]> => {
+  const walkOf = walk(db, participant, stretch);
+  const walks = readers.flatMap((reader, row) =>
+    assurances.map((assurance, column) => walkOf(reader, assurance, row * assurances.length + column)),
+  );
+  const [first, ...others] = walks;
+  if (first === undefined) return [];
+  const all = others.reduce((query, other) => query.union(other), first);
+  const rows = await db
+    .selectFrom(all.as('walked'))
+    .select('asset')
+    .orderBy('asset', 'after' in stretch ? 'asc' : 'desc')
+    .limit(stretch.limit)
+    .execute();
+  const ids = rows.map(({ asset }) => asset);
+  return 'after' in stretch ? ids : ids.toReversed();
 };
 
 const createReader = (db: Db): CatalogReader => {
@@ -124,6 +125,12 @@ const createReader = (db: Db): CatalogReader => {
       const row = await query.executeTakeFirst();
       return row === undefined ? undefined : JSON.parse(row.plan);
     },
+    plans: async (participant, digests) => {
+      if (digests.length === 0) return new Map();
+      const query = db.selectFrom('price_plan').select(['digest', 'plan']).where('participant', '=', participant);
+      const rows = await query.where('digest', 'in', digests).execute();
+      return new Map(rows.map(({ digest, plan }) => [digest, JSON.parse(plan)]));
+    },
     assets: async (participant, { after, limit }) => {
       const rows = await assets(participant).where('id', '>', after).orderBy('id').limit(limit).execute();
       return withOffers(db, rows, participant);
@@ -143,25 +150,66 @@ const createReader = (db: Db): CatalogReader => {
         .execute();
       return rows.map(({ digest, plan }) => ({ digest, plan: JSON.parse(plan) }));
     },
-    page: async (participant, { after, limit }) => {
-      const rows = await assets(participant)
-        .where('id', '>', after)
-        .where(({ exists, selectFrom }) =>
-          exists(
-            selectFrom('offer')
-              .select('offer.id')
-              .whereRef('offer.asset', '=', 'asset.id')
-              .whereRef('offer.participant', '=', 'asset.participant')
-              .where('withdrawn_at', 'is', null),
-          ),
-        )
-        .orderBy('id')
-        .limit(limit)
-        .execute();
+    page: async (participant, seen, stretch) => {
+      const ids = await shownIds(db, participant, seen, stretch);
+      if (ids.length === 0) return [];
+      const rows = await assets(participant).where('id', 'in', ids).orderBy('id').execute();
       return withOffers(db, rows, participant);
     },
+    ...createChangeReader(db),
   };
 };
+
+type ChangeReader = Pick<CatalogReader, 'due' | 'head' | 'changes' | 'changed'>;
+
+const createChangeReader = (db: Db): ChangeReader => ({
+  due: async (now, limit) => {
+    const query = db.selectFrom('offer').selectAll().where('turns_at', '<=', now).orderBy('turns_at').limit(limit);
+    return (await query.execute()).map((row) => ({ offer: offerOf(row), turnsAt: Number(row.turns_at) }));
+  },
+  head: async (participant) => {
+    const query = db.selectFrom('catalog_head').select(['head', 'forgotten']).where('participant', '=', participant);
+    const row = await query.executeTakeFirst();
+    return { head: Number(row?.head ?? 0), forgotten: Number(row?.forgotten ?? 0) };
+  },
+  changes: async (participant, after, limit) => {
+    const rows = await db
+      .selectFrom('catalog_change')
+      .selectAll()
+      .where('participant', '=', participant)
+      .where('seq', '>', after)
+      .orderBy('seq')
+      .limit(limit)
+      .execute();
+    return rows.map(({ seq, dataset, was_at, at }) => ({
+      seq: Number(seq),
+      dataset,
+      wasAt: Number(was_at),
+      at: Number(at),
+    }));
+  },
+  changed: async (participant, { seq, dataset }) => {
+    const asset = await db
+      .selectFrom('asset')
+      .selectAll()
+      .where('participant', '=', participant)
+      .where('id', '=', dataset)
+      .executeTakeFirst();
+    if (asset === undefined) return undefined;
+    const rows = await db
+      .selectFrom('offer')
+      .selectAll()
+      .where('participant', '=', participant)
+      .where('asset', '=', dataset)
+      .where('withdrawn_seq', '>=', seq)
+      .where('created_seq', '<=', seq)
+      .orderBy('id')
+      .execute();
+    const before = rows.filter(({ created_seq }) => Number(created_seq) < seq);
+    const after = rows.filter(({ withdrawn_seq }) => Number(withdrawn_seq) > seq);
+    return { asset: assetOf(asset), before: before.map(offerOf), after: after.map(offerOf) };
+  },
+});
 
 /** Sealing gives other bytes each time, so what is sealed says nothing about whether two assets are the same. */
 const bodyWithoutSecret = (asset: Asset): string => {
@@ -196,30 +244,153 @@ const putAsset = async (db: Db, asset: Asset): Promise<'saved' | 'conflict'> => 
   return replaced.numUpdatedRows === 1n ? 'saved' : 'conflict';
 };
 
-const putOffer = async (db: Db, offer: Offer): Promise<'saved' | 'conflict'> => {
-  const { participant, id, asset, assurance, price } = offer;
-  const rules = canonicalize(offer.rules);
-  const silence = String(offer.silence);
-  const values = {
-    participant,
-    id,
-    asset,
-    rules,
-    assurance,
-    price,
-    silence,
-    created_at: offer.createdAt,
-    withdrawn_at: null,
-  };
+interface Place {
+  readonly participant: string;
+  readonly dataset: string;
+}
+
+/** The number of the next change. Whoever takes one holds up the others until it has ended, so that none is seen before one below it. */
+const nextSeq = async (db: Db, participant: string): Promise<number> => {
   await db
-    .insertInto('offer')
-    .values(values)
+    .insertInto('catalog_head')
+    .values({ participant, head: 0, forgotten: 0 })
     .onConflict((conflict) => conflict.doNothing())
     .execute();
-  const query = db.selectFrom('offer').selectAll().where('participant', '=', participant).where('id', '=', id);
-  const kept = await query.executeTakeFirst();
-  const same = kept?.asset === asset && kept.rules === rules && kept.price === price && kept.assurance === assurance;
-  return same && kept.silence === silence && kept.withdrawn_at === null ? 'saved' : 'conflict';
+  await db.updateTable('catalog_head').set({ head: sql`head + 1` }).where('participant', '=', participant).execute();
+  const query = db.selectFrom('catalog_head').select('head').where('participant', '=', participant);
+  return Number((await query.executeTakeFirstOrThrow()).head);
+};
+
+/**
+ * Writes down that a dataset changes at this time. An offer of it that is due and was not turned yet is looked at as it was
+ * before it was due: else what it changed would be told to nobody.
+ */
+const putChange = async (db: Db, { participant, dataset }: Place, seq: number, at: number): Promise<void> => {
+  const due = await db
+    .selectFrom('offer')
+    .select(({ fn }) => fn.min('turns_at').as('turns_at'))
+    .where('participant', '=', participant)
+    .where('asset', '=', dataset)
+    .where('withdrawn_seq', '=', standing)
+    .executeTakeFirst();
+  const turnsAt = Number(due?.turns_at ?? 0);
+  const wasAt = turnsAt > 0 && turnsAt <= at ? turnsAt - 1 : at;
+  await db.insertInto('catalog_change').values({ participant, seq, dataset, was_at: wasAt, at }).execute();
+};
+
+/** Rows of one statement. */
+const pieceSize = 500;
+
+const putShowing = async (db: Db, offer: Offer, { readers }: Showing): Promise<void> => {
+  const { participant, assurance, asset, id } = offer;
+  const rows = [...new Set(readers)].map((reader) => ({ participant, reader, assurance, asset, offer: id }));
+  for (let begin = 0; begin < rows.length; begin += pieceSize)
+    await db
+      .insertInto('catalog_showing')
+      .values(rows.slice(begin, begin + pieceSize))
+      .onConflict((conflict) => conflict.doNothing())
+      .execute();
+};
+
+const removeShowing = async (db: Db, participant: string, offer: string): Promise<void> => {
+  await db.deleteFrom('catalog_showing').where('participant', '=', participant).where('offer', '=', offer).execute();
+};
+
+const rowOf = (offer: Offer) => ({
+  participant: offer.participant,
+  id: offer.id,
+  asset: offer.asset,
+  rules: canonicalize(offer.rules),
+  assurance: offer.assurance,
+  price: offer.price,
+  silence: String(offer.silence),
+  created_at: offer.createdAt,
+  withdrawn_at: null,
+});
+
+const keptOffer = (db: Db, { participant, id }: Pick<Offer, 'participant' | 'id'>) =>
+  db.selectFrom('offer').selectAll().where('participant', '=', participant).where('id', '=', id).executeTakeFirst();
+
+const isSame = (kept: CatalogTables['offer'], row: ReturnType<typeof rowOf>): boolean =>
+  kept.asset === row.asset &&
+  kept.rules === row.rules &&
+  kept.price === row.price &&
+  kept.assurance === row.assurance &&
+  kept.silence === row.silence &&
+  kept.withdrawn_at === null;
+
+const putOffer = (db: Db, offer: Offer, showing: Showing): Promise<'saved' | 'conflict'> =>
+  db.transaction().execute(async (transaction) => {
+    const row = rowOf(offer);
+    const seq = await nextSeq(transaction, offer.participant);
+    const kept = await keptOffer(transaction, offer); // after the number: nobody else writes offers now
+    if (kept !== undefined) return isSame(kept, row) ? 'saved' : 'conflict';
+    await putChange(transaction, { participant: offer.participant, dataset: offer.asset }, seq, offer.createdAt);
+    await transaction
+      .insertInto('offer')
+      .values({ ...row, created_seq: seq, withdrawn_seq: standing, turns_at: showing.turnsAt })
+      .execute();
+    await putShowing(transaction, offer, showing);
+    return 'saved';
+  });
+
+const withdraw = (db: Db, participant: ParticipantId, id: string, at: number): Promise<boolean> =>
+  db.transaction().execute(async (transaction) => {
+    const seq = await nextSeq(transaction, participant);
+    const kept = await keptOffer(transaction, { participant, id });
+    if (kept === undefined || kept.withdrawn_at !== null) return false;
+    await putChange(transaction, { participant, dataset: kept.asset }, seq, at);
+    await transaction
+      .updateTable('offer')
+      .set({ withdrawn_at: at, withdrawn_seq: seq, turns_at: null })
+      .where('participant', '=', participant)
+      .where('id', '=', id)
+      .execute();
+    await removeShowing(transaction, participant, id);
+    return true;
+  });
+
+const turn = (db: Db, { offer, turnsAt }: DueOffer, showing: Showing, at: number): Promise<boolean> =>
+  db.transaction().execute(async (transaction) => {
+    const { participant, id, asset } = offer;
+    const seq = await nextSeq(transaction, participant);
+    const kept = await keptOffer(transaction, offer);
+    if (kept === undefined || kept.turns_at === null || Number(kept.turns_at) !== turnsAt) return false;
+    await putChange(transaction, { participant, dataset: asset }, seq, at);
+    await transaction
+      .updateTable('offer')
+      .set({ turns_at: showing.turnsAt })
+      .where('participant', '=', participant)
+      .where('id', '=', id)
+      .execute();
+    await removeShowing(transaction, participant, id);
+    await putShowing(transaction, offer, showing);
+    return true;
+  });
+
+/** From the oldest on, and no further than the first that is young enough: what is left has no holes. */
+const forgetChanges = async (db: Db, participant: ParticipantId, before: number, limit: number): Promise<number> => {
+  const query = db.selectFrom('catalog_change').select(['seq', 'at']).where('participant', '=', participant);
+  const rows = await query.orderBy('seq').limit(limit).execute();
+  const young = rows.findIndex(({ at }) => Number(at) >= before);
+  const old = young === -1 ? rows : rows.slice(0, young);
+  const last = old.at(-1);
+  if (last === undefined) return 0;
+  const forgotten = Number(last.seq);
+  await db.transaction().execute(async (transaction) => {
+    await transaction
+      .updateTable('catalog_head')
+      .set({ forgotten })
+      .where('participant', '=', participant)
+      .where('forgotten', '<', forgotten)
+      .execute();
+    await transaction
+      .deleteFrom('catalog_change')
+      .where('participant', '=', participant)
+      .where('seq', '<=', forgotten)
+      .execute();
+  });
+  return old.length;
 };
 
 /** The catalog of all participants of a deployment over SQL. */
@@ -233,16 +404,9 @@ export const createSqlCatalogStore = (db: Db): CatalogStore => ({
       .onConflict((conflict) => conflict.doNothing())
       .execute();
   },
-  putOffer: (offer) => putOffer(db, offer),
-  withdraw: async (participant, offer, at) => {
-    const { numUpdatedRows } = await db
-      .updateTable('offer')
-      .set({ withdrawn_at: at })
-      .where('participant', '=', participant)
-      .where('id', '=', offer)
-      .where('withdrawn_at', 'is', null)
-      .executeTakeFirst();
-    return numUpdatedRows === 1n;
-  },
+  putOffer: (offer, showing) => putOffer(db, offer, showing),
+  withdraw: (participant, offer, at) => withdraw(db, participant, offer, at),
+  turn: (due, showing, at) => turn(db, due, showing, at),
+  forgetChanges: (participant, before, limit) => forgetChanges(db, participant, before, limit),
   read: createReader(db),
 });
