@@ -3,7 +3,7 @@ import type { z } from 'zod';
 import { buildCatalogError, buildNegotiationError, buildTransferError, statusOf } from '../../contracts/dsp/error.ts';
 import { AppError } from '../../contracts/errors.ts';
 import type { ParticipantId } from '../../contracts/ids.ts';
-import type { Json } from '../../contracts/json.ts';
+import { isJsonObject, type Json } from '../../contracts/json.ts';
 import { faultsOf, readAnyJson } from '../../kernel/http/body.ts';
 import { asAppError } from '../../kernel/http/problem.ts';
 import type { Logger } from '../../kernel/log.ts';
@@ -43,12 +43,14 @@ export const enter = async (
   return { participant, caller: trace === undefined ? caller : { ...caller, trace } };
 };
 
-/** A message in its schema, and as it was received. */
+/** A message in its schema, and as it was received; what was received is heard before it is judged. */
 export const readMessage = async <Value>(
   c: Context,
   schema: z.ZodType<Value>,
+  hear: (body: Json) => void = () => undefined,
 ): Promise<{ message: Value; body: Body }> => {
   const body = await readAnyJson(c.req.raw);
+  hear(body);
   const parsed = schema.safeParse(body);
   if (!parsed.success) throw new AppError('body-invalid', { faults: faultsOf(parsed.error) });
   return { message: parsed.data, body: body as Body };
@@ -70,34 +72,51 @@ export const writeAnswer = ({ status, body, newest }: Answer): Response =>
 
 type Surface = 'catalog' | 'negotiation' | 'transfer';
 
+interface Heard {
+  readonly surface: Surface;
+  readonly pid?: string;
+  /** The message as it was received, where there is one. */
+  readonly body?: Json;
+  readonly log: Logger;
+}
+
+/**
+ * The pids of an error: those that the message names, and the path's for the others. Where nothing may be told, the path's
+ * alone, so that every stranger gets the same body (dsp §7).
+ */
+const pidsFor = ({ pid = 'unknown', body }: Heard, status: number) => {
+  const pidOf = (name: 'providerPid' | 'consumerPid'): string => {
+    const said = status !== 404 && isJsonObject(body ?? null) ? (body as Body)[name] : undefined;
+    return typeof said === 'string' && said !== '' && said.length <= maxHeaderBytes ? said : pid;
+  };
+  return { providerPid: pidOf('providerPid'), consumerPid: pidOf('consumerPid') };
+};
+
 /** Writes a fault as the typed error of its surface, and logs what the caller may not see. */
-export const writeFault = (
-  thrown: unknown,
-  its: { readonly surface: Surface; readonly pid?: string; readonly body?: Body; readonly log: Logger },
-): Response => {
+export const writeFault = (thrown: unknown, its: Heard): Response => {
   const error = asAppError(thrown);
   const level = error.status >= 500 ? 'error' : 'info';
   its.log[level]({ error, surface: its.surface, pid: its.pid, code: error.code }, 'a message was refused');
   const retry: Record<string, string> =
     error.retryAfterSeconds === undefined ? {} : { 'retry-after': String(error.retryAfterSeconds) };
   if (its.surface === 'catalog') return json(statusOf(error, 'catalog'), buildCatalogError(error) as Json, retry);
-  const pidOf = (name: string) => {
-    const value = its.body?.[name];
-    return typeof value === 'string' && value.length <= maxHeaderBytes ? value : (its.pid ?? 'unknown');
-  };
-  const pids = { providerPid: pidOf('providerPid'), consumerPid: pidOf('consumerPid') };
   const build = its.surface === 'negotiation' ? buildNegotiationError : buildTransferError;
-  return json(statusOf(error, 'process'), build(error, pids) as Json, retry);
+  const status = statusOf(error, 'process');
+  return json(status, build(error, pidsFor(its, status)) as Json, retry);
 };
 
 /** Runs a handler and writes its answer, or its fault in the form of the surface. */
 export const handle = async (
   its: { readonly surface: Surface; readonly pid?: string; readonly log: Logger },
-  work: () => Promise<Answer>,
+  work: (hear: (body: Json) => void) => Promise<Answer>,
 ): Promise<Response> => {
+  let body: Json = null;
+  const hear = (heard: Json): void => {
+    body = heard;
+  };
   try {
-    return writeAnswer(await work());
+    return writeAnswer(await work(hear));
   } catch (thrown) {
-    return writeFault(thrown, its);
+    return writeFault(thrown, { ...its, body });
   }
 };

@@ -289,6 +289,23 @@ describe('messages of a negotiation', () => {
     });
   });
 
+  test('a refusal names both pids of the process', async () => {
+    await using world = await pair(waiting);
+    const { body } = await world.post('/negotiations/request', firstRequest());
+    const pids = { providerPid: body.providerPid, consumerPid: 'urn:uuid:c1' };
+    const post = (path: string, message: object) =>
+      world.post(`/negotiations/${body.providerPid}${path}`, { '@context': [dspaceContext], ...pids, ...message });
+    const illegal = await post('/agreement/verification', { '@type': 'ContractAgreementVerificationMessage' });
+    const wrong = await post('/events', { '@type': 'ContractNegotiationEventMessage', eventType: 'NOW' });
+    expect([illegal.status, illegal.body.code, wrong.status, wrong.body.code]).toEqual([
+      400,
+      'illegal-transition',
+      400,
+      'body-invalid',
+    ]);
+    expect([illegal.body, wrong.body]).toMatchObject([pids, pids]);
+  });
+
   test('an unknown offer looks like one that may not be seen', async () => {
     await using world = await pair(waiting);
     const answer = await world.post(

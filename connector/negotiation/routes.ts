@@ -34,9 +34,9 @@ export const createNegotiationRoutes = (service: NegotiationService, options: Ro
     on: (incoming: Incoming<Message>) => Promise<Answer>,
   ) =>
     app.post(path, (c) =>
-      handle({ surface: 'negotiation', log }, async () => {
+      handle({ surface: 'negotiation', log }, async (hear) => {
         const who = await enter(c, options, 'message');
-        const read = await readMessage(c, schema);
+        const read = await readMessage(c, schema, hear);
         if (read.message.callbackAddress === undefined)
           throw new AppError('body-invalid', { detail: 'the first message has a callbackAddress' });
         return on({ ...who, ...read });
@@ -50,9 +50,9 @@ export const createNegotiationRoutes = (service: NegotiationService, options: Ro
   ) =>
     app.post(`/negotiations/:pid${path}`, (c) => {
       const pid = c.req.param('pid') ?? '';
-      return handle({ surface: 'negotiation', log, pid }, async () => {
+      return handle({ surface: 'negotiation', log, pid }, async (hear) => {
         const who = await enter(c, options, 'message');
-        return on({ ...who, ...(await readMessage(c, schema)), pid });
+        return on({ ...who, ...(await readMessage(c, schema, hear)), pid });
       });
     });
 

@@ -24,16 +24,16 @@ export const createTransferRoutes = (service: TransferService, options: RouteOpt
   ) =>
     app.post(`/transfers/:pid${path}`, (c) => {
       const pid = c.req.param('pid') ?? '';
-      return handle({ surface: 'transfer', log, pid }, async () => {
+      return handle({ surface: 'transfer', log, pid }, async (hear) => {
         const who = await enter(c, options, 'message');
-        return on({ ...who, ...(await readMessage(c, schema)), pid });
+        return on({ ...who, ...(await readMessage(c, schema, hear)), pid });
       });
     });
 
   app.post('/transfers/request', (c) =>
-    handle({ surface: 'transfer', log }, async () => {
+    handle({ surface: 'transfer', log }, async (hear) => {
       const who = await enter(c, options, 'message');
-      return service.onRequest({ ...who, ...(await readMessage(c, transferRequestMessage)) });
+      return service.onRequest({ ...who, ...(await readMessage(c, transferRequestMessage, hear)) });
     }),
   );
   app.get('/transfers/:pid', (c) => {
