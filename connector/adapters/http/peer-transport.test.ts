@@ -1,3 +1,6 @@
+import { once } from 'node:events';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { Hono } from 'hono';
 import { afterEach, describe, expect, test } from 'vitest';
 import type { Did, ParticipantId } from '../../../contracts/ids.ts';
@@ -32,7 +35,9 @@ const world = async () => {
       trace: readTraceId(c.req.header('traceparent')),
       text: await c.req.text(),
     });
-    return c.req.path === '/broken' ? c.text('{', 200, { 'content-type': 'application/json' }) : c.json({ got: true });
+    if (c.req.path === '/broken') return c.text('{', 200, { 'content-type': 'application/json' });
+    if (c.req.path === '/page') return c.html('{"got":true}');
+    return c.json({ got: true });
   });
   const server = await serveRoutes(app, { host: 'localhost', port: 0 });
   const client = createGuardedClient({ allowLoopbackHttp: true });
@@ -81,6 +86,17 @@ describe('messages to peers', () => {
     await transport.post({ ...call, url: `${root}/x`, id: 'one', body: { page: 1 }, lines });
     expect(received[0]?.type).toBe('application/x-ndjson');
     expect(received[0]?.text).toBe('{"page":1}\n{"n":"1"}\n{"n":"2","text":"a\\nb"}\n');
+  });
+
+  test('an answer without a media type is read as JSON, one of another type is not', async () => {
+    const { transport, call, root } = await world();
+    const untyped = createServer((_incoming, outgoing) => outgoing.end('{"got":true}')).listen(0, 'localhost');
+    await once(untyped, 'listening');
+    open.push({ [Symbol.asyncDispose]: async () => void untyped.close() });
+    const { port } = untyped.address() as AddressInfo;
+    const post = (url: string) => transport.post({ ...call, url, id: 'one', body: {} });
+    expect((await post(`http://localhost:${port}/`)).body).toEqual({ got: true });
+    expect((await post(`${root}/page`)).body).toBeUndefined();
   });
 
   test('an answer that cannot be read says nothing; its status speaks', async () => {

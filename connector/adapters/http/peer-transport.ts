@@ -25,8 +25,9 @@ const ndjson = 'application/x-ndjson';
 const textOf = (body: Json, lines: readonly Json[] | undefined): string =>
   lines === undefined ? JSON.stringify(body) : [body, ...lines].map((line) => `${JSON.stringify(line)}\n`).join('');
 
-const bodyOf = (bytes: Uint8Array, type: string): Json | undefined => {
-  if (bytes.length === 0 || !/[/+]json\b/.test(type)) return undefined;
+/** The body of an answer. One without a media type is read all the same: not every peer names it. */
+const bodyOf = (bytes: Uint8Array, type: string | undefined): Json | undefined => {
+  if (bytes.length === 0 || (type !== undefined && !/[/+]json\b/.test(type))) return undefined;
   try {
     return parseJson(bytes, { maxBytes, maxDepth: 64 });
   } catch {
@@ -65,7 +66,7 @@ export const createPeerTransport = ({ client, tokens, scopes, random }: PeerTran
     return {
       status: answer.status,
       ...(link === undefined ? {} : { link }),
-      body: bodyOf(answer.body, answer.headers['content-type'] ?? ''),
+      body: bodyOf(answer.body, answer.headers['content-type']),
       newest: answer.headers['stekker-newest'] ?? '',
     };
   };
