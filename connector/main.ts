@@ -26,7 +26,9 @@ import { composeUsage } from './compose-usage.ts';
 import type { ConnectorConfig } from './config.ts';
 import type { Grants } from './data-plane/grants.ts';
 import { createProcessFeed } from './management/feed.ts';
+import type { NegotiationService } from './negotiation/service.ts';
 import type { ConnectorParts } from './parts.ts';
+import type { TransferService } from './transfer/service.ts';
 
 /** Starts a connector: what a data holder or an application runtime deploys. */
 
@@ -45,6 +47,9 @@ export interface RunningConnector extends RunningService {
   readonly dataPort: number;
   readonly gatewayPort: number;
   readonly managementPort: number;
+  /** For a program that starts a connector itself: asks a provider for an offer or a transfer, wherever it takes messages. */
+  readonly negotiations: Pick<NegotiationService, 'request'>;
+  readonly transfers: Pick<TransferService, 'request'>;
 }
 
 const tidyMs = 3_600_000;
@@ -117,7 +122,7 @@ const build = async (config: ConnectorConfig, options: Required<ConnectorOptions
   own(front).open(createPublicApp([protocol.app, identity.routes, tokenApp], isReady, measured));
   const ports = { publicPort: publicServer.port, managementPort: managementServer.port, ...dataPorts };
   log.info({ did: base.did, ...ports }, 'ready');
-  return { did: base.did, ...ports };
+  return { did: base.did, ...ports, negotiations: protocol.negotiations, transfers: protocol.transfers };
 };
 
 /**
