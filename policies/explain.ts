@@ -78,6 +78,9 @@ const words: Readonly<Record<string, Sentence>> = {
   gteq: { nl: 'ten minste', en: 'at least' },
 };
 
+/** An operator in words. */
+export const wordOf = (operator: string): Sentence => words[operator] ?? { nl: operator, en: operator };
+
 const factText = (fact: unknown, name: FactName): string => {
   if (name === 'now' && typeof fact === 'number') return formatTime(fact);
   return Array.isArray(fact) ? fact.map((one) => shortName(String(one))).join(', ') : shortName(String(fact));
@@ -86,7 +89,7 @@ const factText = (fact: unknown, name: FactName): string => {
 const sentenceOf = (leaf: Atomic, its: Premise): Sentence => {
   const { label, fact } = leaf.operand;
   const wanted = its.values.map(shortName).join(', ');
-  const word = words[leaf.operator] ?? { nl: leaf.operator, en: leaf.operator };
+  const word = wordOf(leaf.operator);
   if (its.state === 'unknown') {
     return {
       nl: `Niet bekend is ${label.nl}; gevraagd is: ${word.nl} ${wanted}.`,

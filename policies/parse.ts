@@ -13,7 +13,7 @@ import { applicationVersion } from './operands/application-version.ts';
 import { count } from './operands/count.ts';
 import { dateTime } from './operands/date-time.ts';
 import { membership } from './operands/membership.ts';
-import type { Operand } from './operands/operand.ts';
+import type { Operand, Range } from './operands/operand.ts';
 import { pricePlan } from './operands/price-plan.ts';
 import { purpose } from './operands/purpose.ts';
 import { recipient } from './operands/recipient.ts';
@@ -29,6 +29,9 @@ export type ConstraintNode =
       readonly operator: string;
       readonly right: unknown;
       readonly test: (facts: Facts) => Truth;
+      readonly range: Range;
+      /** As it was written. */
+      readonly source: AtomicConstraint;
       readonly path: string;
     }
   | { readonly kind: LogicalKey; readonly parts: readonly ConstraintNode[]; readonly path: string };
@@ -39,6 +42,8 @@ export interface RuleNode {
   readonly action: string;
   /** All of them must hold. */
   readonly constraints: readonly ConstraintNode[];
+  /** As it was written. */
+  readonly source: Rule;
   readonly path: string;
 }
 
@@ -100,7 +105,8 @@ const parseAtomic = (constraint: AtomicConstraint, path: string, faults: Faults)
     return faults.add(`${path}/operator`, `${operator} is not evaluated for ${shortName(iri)}`);
   const compiled = operand.compile(operator, right);
   if ('fault' in compiled) return faults.add(`${path}/rightOperand`, `${shortName(iri)} ${compiled.fault}`);
-  return { kind: 'atomic', operand, operator, right, test: compiled.test, path };
+  const { test, range } = compiled;
+  return { kind: 'atomic', operand, operator, right, test, range, source: constraint, path };
 };
 
 const parseConstraint = (constraint: Constraint, path: string, faults: Faults): ConstraintNode | undefined => {
@@ -121,7 +127,7 @@ const parseRule = (rule: Rule, kind: RuleNode['kind'], path: string, faults: Fau
   const constraints = (rule.constraint ?? []).map((one, index) =>
     parseConstraint(one, `${path}/constraint/${index}`, faults),
   );
-  return { kind, action, constraints: constraints.filter((one) => one !== undefined), path };
+  return { kind, action, constraints: constraints.filter((one) => one !== undefined), source: rule, path };
 };
 
 /**

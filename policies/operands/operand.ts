@@ -10,11 +10,25 @@ export interface Operand {
   /** The first moment at which the fact is known; before it the constraint is left open. */
   readonly from: Moment;
   readonly label: { readonly nl: string; readonly en: string };
-  /** The test for this operator and value, or why there is none. */
+  /** The test for this operator and value, with the values that pass it, or why there is none. */
   readonly compile: (
     operator: Operator,
     right: RightOperand,
-  ) => { readonly test: (facts: Facts) => Truth } | { readonly fault: string };
+  ) => { readonly test: (facts: Facts) => Truth; readonly range: Range } | { readonly fault: string };
+}
+
+/** The values that satisfy a constraint, for comparing constraints without a fact at hand (odrl §7). */
+export type Range =
+  /** One of these names; or, `except`, any other. */
+  | { readonly kind: 'names'; readonly names: ReadonlySet<string>; readonly except: boolean }
+  /** From here to there; an open end does not belong to it. */
+  | { readonly kind: 'line'; readonly from: End; readonly to: End }
+  /** Everything but one point of a line. */
+  | { readonly kind: 'but'; readonly value: number };
+
+export interface End {
+  readonly value: number;
+  readonly open: boolean;
 }
 
 export const truthOf = (holds: boolean): Truth => (holds ? 'satisfied' : 'unsatisfied');
@@ -64,6 +78,7 @@ export const nameOperand = (names: Names, read: (facts: Facts) => string | reado
     const allowed = new Set(texts);
     const isNegative = operator === 'neq' || operator === 'isNoneOf';
     return {
+      range: { kind: 'names', names: allowed, except: isNegative },
       test: (facts) => {
         const value = read(facts);
         return value === undefined ? 'unknown' : truthOf(oneOf(allowed, value) !== isNegative);
@@ -87,6 +102,7 @@ export const numberOperand = (
     const compare = comparisons[operator];
     if (compare === undefined) return { fault: `does not take ${operator}` };
     return {
+      range: lineOf(operator, limit),
       test: (facts) => {
         const value = read(facts);
         return value === undefined ? 'unknown' : truthOf(compare(value, limit));
@@ -94,6 +110,26 @@ export const numberOperand = (
     };
   },
 });
+
+const closed = (value: number): End => ({ value, open: false });
+const endless = { from: closed(Number.NEGATIVE_INFINITY), to: closed(Number.POSITIVE_INFINITY) };
+
+const lineOf = (operator: Operator, value: number): Range => {
+  switch (operator) {
+    case 'neq':
+      return { kind: 'but', value };
+    case 'lt':
+      return { kind: 'line', from: endless.from, to: { value, open: true } };
+    case 'gt':
+      return { kind: 'line', from: { value, open: true }, to: endless.to };
+    case 'gteq':
+      return { kind: 'line', from: closed(value), to: endless.to };
+    case 'eq':
+      return { kind: 'line', from: closed(value), to: closed(value) };
+    default:
+      return { kind: 'line', from: endless.from, to: closed(value) };
+  }
+};
 
 const comparisons: Readonly<Partial<Record<Operator, (value: number, limit: number) => boolean>>> = {
   lt: (value, limit) => value < limit,
