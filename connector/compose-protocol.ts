@@ -127,7 +127,14 @@ interface Processes {
   readonly sources: AgreementSources;
   readonly shared: Omit<
     NegotiationOptions,
-    'store' | 'offers' | 'decisions' | 'agreements' | 'agreementWatch' | 'runningTransfers'
+    | 'store'
+    | 'offers'
+    | 'offerLifetimeMs'
+    | 'policyFaults'
+    | 'decisions'
+    | 'agreements'
+    | 'agreementWatch'
+    | 'runningTransfers'
   >;
 }
 
@@ -149,16 +156,19 @@ const composeNegotiations = (
   { identity, usage }: ProtocolParts,
   its: Processes & { readonly offers: OfferBook; readonly transfers: ReturnType<typeof composeTransfers> },
 ) => {
-  const { keys, resolver, random, peers, clock } = base;
+  const { keys, resolver, random, peers, clock, config } = base;
   const { sources, shared, offers } = its;
   const signer = createAgreementSigner({ keys: () => keys, resolver, random });
   const agreements = createAgreements({ ...shared, signer, extensions: peers });
+  const deciding = { offers, facts: identity.peerFacts, clock, counterOffers: config.STEKKER_COUNTER_OFFERS };
   const negotiations = createNegotiations({
     ...shared,
     store: sources.negotiations,
     agreements,
     offers,
-    decisions: partOf(base.parts.decisions, createPolicyDecisions({ offers, facts: identity.peerFacts, clock })),
+    offerLifetimeMs: config.STEKKER_OFFER_SECONDS * 1_000,
+    policyFaults,
+    decisions: partOf(base.parts.decisions, createPolicyDecisions(deciding)),
     agreementWatch: watchAgreements(sources, usage),
     runningTransfers: { end: its.transfers.endUnder },
   });
@@ -186,6 +196,10 @@ const composeProcesses = (base: Base, parts: ProtocolParts, catalog: ReturnType<
     find: async (...asked) => {
       const offer = await catalog.catalog.find(...asked);
       return offer && { ...offer, dataset: offer.asset };
+    },
+    alternatives: async (...asked) => {
+      const found = await catalog.catalog.alternatives(...asked);
+      return found.map((offer) => ({ ...offer, dataset: offer.asset }));
     },
   };
   const transfers = composeTransfers(base, parts, { sources, shared });

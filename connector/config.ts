@@ -76,6 +76,16 @@ export const connectorSettings = {
     'Peers whose DID document does not say where they take messages, or that have no DID: `ID=ADDRESS`, space separated. Below the address stands `/.well-known/dspace-version`.',
     'did:web:edc.example=https://edc.example/protocol',
   ),
+  STEKKER_COUNTER_OFFERS: setting(
+    z.enum(['policy', 'operator'], { error: 'is neither policy nor operator' }).default('policy'),
+    'Who answers a request for something else than an offer: `policy` offers what comes nearest inside what is published; `operator` leaves it to a person.',
+    'operator',
+  ),
+  STEKKER_OFFER_SECONDS: setting(
+    integerText(60, 2_592_000).prefault('86400'),
+    'So long a peer has to answer an offer that we made; then the negotiation ends.',
+    '3600',
+  ),
   STEKKER_BROKER_URL: setting(
     originText.optional(),
     'Origin of the broker; without it there is no joining, log or store.',

@@ -35,6 +35,7 @@ export const errorTable = {
   'pid-mismatch': { status: 400, title: 'The pids of the message do not match the process.' },
   'illegal-transition': { status: 400, title: 'The process is in a state that does not take this message.' },
   'offer-refused': { status: 400, title: 'The offer is not one that can be agreed to.' },
+  'offer-lapsed': { status: 400, title: 'The offer was not answered in time.' },
   'agreement-refused': { status: 400, title: 'The agreement is not the one that was negotiated.' },
   'agreement-ended': { status: 400, title: 'The agreement is not in force.' },
   'agreement-void': { status: 400, title: 'The agreement was signed and never came into force.' },

@@ -1,7 +1,9 @@
 import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import { open, rename, rm } from 'node:fs/promises';
 import { z } from 'zod';
 import { AppError } from '../../contracts/errors.ts';
+import { type Json, parseJson } from '../../contracts/json.ts';
 import { type Command, numberOf, type Parsed, type Terminal } from '../command.ts';
 import { connect, connectorPort, problemError, secretIn } from '../management.ts';
 import { plain } from '../text.ts';
@@ -29,7 +31,16 @@ const applicationKey = (parsed: Parsed, env: NodeJS.ProcessEnv): string => {
   return key;
 };
 
-const definedOf = (members: Readonly<Record<string, string | number | undefined>>) =>
+/** A JSON file of the owner's. */
+const jsonIn = (path: string): Json => {
+  try {
+    return parseJson(readFileSync(path));
+  } catch (cause) {
+    throw new AppError('invalid-request', { detail: `${path} is no JSON file that can be read`, cause });
+  }
+};
+
+const definedOf = (members: Readonly<Record<string, Json | undefined>>) =>
   Object.fromEntries(Object.entries(members).filter(([, value]) => value !== undefined));
 
 /** The gateway's address of a path below the dataset; a path cannot lead out of it. */
@@ -110,6 +121,7 @@ const drain = async (answer: Response, sink: Sink): Promise<{ readonly bytes: nu
 };
 
 const acquire = (parsed: Parsed, terminal: Terminal, dataset: string): Promise<Acquired> => {
+  const mandate = parsed.text('mandate');
   const timeoutSeconds = numberOf(parsed, 'timeout', { min: 1, max: 55, fallback: 30 });
   const wish = definedOf({
     dataset,
@@ -118,6 +130,7 @@ const acquire = (parsed: Parsed, terminal: Terminal, dataset: string): Promise<A
     offer: parsed.text('offer'),
     purpose: parsed.text('purpose'),
     application: parsed.text('application'),
+    mandate: mandate === undefined ? undefined : jsonIn(mandate),
   });
   return connect(terminal.env, connectorPort).post('/v1/acquisitions', wish, acquired);
 };
@@ -142,6 +155,11 @@ Next: prove it with: stekker receipt REQUEST (the request id is printed on stand
     run: { type: 'string', value: 'ID', about: 'Run that this access belongs to.' },
     provider: { type: 'string', value: 'DID', about: 'Who offers it; by default the store says.' },
     offer: { type: 'string', value: 'ID', about: 'The offer to ask for; by default the one that fits best.' },
+    mandate: {
+      type: 'string',
+      value: 'FILE',
+      about: 'What may be agreed to when the provider offers something else: JSON with least and prices.',
+    },
     out: { type: 'string', value: 'FILE', about: 'Where the bytes go.' },
     timeout: { type: 'string', value: 'SECONDS', about: 'Patience for negotiation and start; default 30.' },
   },

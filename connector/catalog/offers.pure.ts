@@ -2,7 +2,7 @@ import type { CatalogOffer, Dataset } from '../../contracts/dsp/catalog.ts';
 import { isJsonObject, type JsonObject } from '../../contracts/json.ts';
 import { type Assurance, assurances } from '../../contracts/ledger/agreement.ts';
 import { check } from '../../contracts/ledger/forms.ts';
-import { type PricePlan, pricePlan } from '../../contracts/ledger/price-plan.ts';
+import { type PricePlan, pricePlan, pricesIn } from '../../contracts/ledger/price-plan.ts';
 
 /** How a consumer reads the datasets and offers of somebody else's catalog (dsp §4, wire §2, §3). */
 
@@ -38,18 +38,6 @@ export const firstText = (value: unknown): string => {
 
 const texts = (value: unknown): readonly string[] =>
   (Array.isArray(value) ? value : [value]).map(firstText).filter((text) => text !== '');
-
-const planOperand = 'urn:stekker:1:pricePlan';
-
-/** Digests of the price plans that the obligations of an offer name (wire §2). */
-export const pricesIn = (rules: { readonly obligation?: unknown }): readonly string[] => {
-  const obligations = Array.isArray(rules.obligation) ? rules.obligation.filter(isJsonObject) : [];
-  const constraints = obligations.flatMap(({ constraint }) =>
-    Array.isArray(constraint) ? constraint.filter(isJsonObject) : [],
-  );
-  const named = constraints.filter(({ leftOperand }) => leftOperand === planOperand);
-  return [...new Set(named.flatMap(({ rightOperand }) => texts(rightOperand)))];
-};
 
 /** Plans that a dataset shows, by the digest that they really have: what a catalog says of them proves nothing. */
 const plansIn = (dataset: Dataset, digestOf: (plan: PricePlan) => string): ReadonlyMap<string, PricePlan> => {

@@ -36,6 +36,8 @@ export interface CatalogService extends Owning, Publishing, Turning {
     dataset: string,
     offer: string,
   ) => Promise<Offer | undefined>;
+  /** The offers of a dataset that this caller may see, in the catalog's order; none for a dataset that is not there. */
+  readonly alternatives: (participant: ParticipantId, caller: Did, dataset: string) => Promise<readonly Offer[]>;
 }
 
 /** Datasets that are looked at for a page; it shows fewer when some of them may not be seen. */
@@ -129,6 +131,12 @@ export const createCatalog = (options: CatalogOptions): CatalogService => {
       if (offer === undefined || offer.asset !== dataset || offer.withdrawnAt !== null) return undefined;
       const viewer = await visibility.viewer(participant, caller);
       return visibility.sees(viewer, offer, clock.now()) ? offer : undefined;
+    },
+    alternatives: async (participant, caller, dataset) => {
+      const found = await store.read.asset(participant, dataset);
+      if (found === undefined) return [];
+      const [viewer, at] = [await visibility.viewer(participant, caller), clock.now()];
+      return found.offers.filter((offer) => visibility.sees(viewer, offer, at));
     },
   };
 };

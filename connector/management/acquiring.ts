@@ -1,8 +1,11 @@
-import { AppError } from '../../contracts/errors.ts';
+import { AppError, type Fault } from '../../contracts/errors.ts';
 import type { Did, ParticipantId } from '../../contracts/ids.ts';
+import type { Json, JsonObject } from '../../contracts/json.ts';
 import type { Clock } from '../../kernel/clock.ts';
 import { createTurnsByKey } from '../../kernel/turns.ts';
+import { policyFaults } from '../../policies/compile.ts';
 import type { Facts } from '../../policies/facts.ts';
+import type { Mandate } from '../../policies/negotiate.ts';
 import { peerRefused } from '../exchange/refusal.ts';
 import type { ProcessFeed } from './feed.ts';
 import { bestFirst, judgeOffer } from './judging.pure.ts';
@@ -33,7 +36,15 @@ export interface Acquisition {
   readonly offer?: string | undefined;
   readonly purpose?: string | undefined;
   readonly application?: string | undefined;
+  readonly ask?: JsonObject | undefined;
+  readonly mandate?: WantedMandate | undefined;
   readonly timeoutSeconds?: number | undefined;
+}
+
+/** A mandate as an owner gives it: without prices, only that of the offer may be agreed to. */
+export interface WantedMandate {
+  readonly least: JsonObject;
+  readonly prices?: readonly string[] | undefined;
 }
 
 export interface Acquired {
@@ -66,12 +77,23 @@ interface Wish {
   readonly provider: Did;
   readonly dataset: string;
   readonly offer?: string | undefined;
+  readonly ask?: JsonObject | undefined;
+  readonly mandate?: WantedMandate | 'operator' | undefined;
+}
+
+/** As provider, to a consumer who has not asked. */
+interface Invitation {
+  readonly consumer: Did;
+  readonly dataset: string;
+  readonly offer: string;
 }
 
 export interface Acquiring {
   readonly acquire: (participant: ParticipantId, acquisition: Acquisition) => Promise<Acquired>;
   /** Begins a negotiation, remembered so that an acquisition finds it. */
   readonly begin: (participant: ParticipantId, wish: Wish) => Promise<NegotiationRecord>;
+  /** Offers a consumer what it has not asked for. */
+  readonly invite: (participant: ParticipantId, invitation: Invitation) => Promise<NegotiationRecord>;
   /** Begins a transfer under an agreement, remembered likewise. */
   readonly beginTransfer: (participant: ParticipantId, agreementId: string) => Promise<TransferRecord>;
 }
@@ -120,18 +142,39 @@ const chooseOffer = (dataset: FoundDataset, wanted: string | undefined, facts: F
   throw new AppError('not-found', { detail: `${dataset.id} has no offer ${wanted ?? ''} for us` });
 };
 
+const listOf = (value: Json | undefined): readonly Json[] => (Array.isArray(value) ? value : []);
+
+/** What the owner allows; whoever asks for an offer takes its own duties on. */
+const mandateFor = (offer: FoundOffer, wanted: Wish['mandate']): Mandate | 'operator' | undefined => {
+  if (wanted === undefined || wanted === 'operator') return wanted;
+  const obligation = [...listOf(wanted.least.obligation), ...listOf(offer.rules.obligation)];
+  const least = { ...wanted.least, ...(obligation.length === 0 ? {} : { obligation }) };
+  return { least, prices: wanted.prices ?? (offer.price === '' ? [] : [offer.price]) };
+};
+
+const mustBeEvaluable = ({ ask, mandate }: Wish): void => {
+  const at = (path: string, rules: JsonObject | undefined): Fault[] =>
+    rules === undefined ? [] : policyFaults(rules).map((fault) => ({ ...fault, path: `${path}${fault.path}` }));
+  const least = mandate === undefined || mandate === 'operator' ? undefined : mandate.least;
+  const faults = [...at('/ask', ask), ...at('/mandate/least', least)];
+  if (faults.length > 0) throw new AppError('body-invalid', { faults });
+};
+
 const begin = async (
   options: AcquiringOptions,
   participant: ParticipantId,
-  { provider, dataset, offer: wanted }: Wish,
+  wish: Wish,
   facts: Facts,
 ): Promise<NegotiationRecord> => {
   const { catalogs, bases, negotiations, acquisitions } = options;
+  const { provider, dataset, offer: wanted, ask } = wish;
+  mustBeEvaluable(wish);
   const found = await catalogs.dataset(participant, provider, dataset);
   const offer = chooseOffer(found, wanted, facts);
   await catalogs.pricePlan(participant, provider, offer); // nobody agrees to a price that was not shown
   const { rules, assurance, price } = offer;
-  const terms = { participant, provider, dataset, offerId: offer.id, rules, assurance, price };
+  const mandate = mandateFor(offer, wish.mandate);
+  const terms = { participant, provider, dataset, offerId: offer.id, rules, assurance, price, ask, mandate };
   const row = await negotiations.request({ ...terms, providerBase: await bases.base(provider) });
   await acquisitions.begun({ participant, provider, dataset, negotiation: row.pid });
   return row;
@@ -277,13 +320,13 @@ export const createAcquiring = (options: AcquiringOptions): Acquiring => {
   const inTurn = createTurnsByKey();
   const acquire = async (participant: ParticipantId, wish: Acquisition): Promise<Acquired> => {
     const until = options.clock.now() + (wish.timeoutSeconds ?? defaultTimeoutMs / 1_000) * 1_000;
-    const { dataset, offer } = wish;
+    const { dataset, offer, ask, mandate } = wish;
     const provider = wish.provider ?? (await findProvider(options, dataset));
     const facts = await ownFacts(options, participant, wish);
     const turn = JSON.stringify([participant, provider, dataset]);
     const { begun, reused } = await inTurn(turn, async () => {
       const found = await findBegun(options, participant, { provider, dataset, offer });
-      const row = found ?? (await begin(options, participant, { provider, dataset, offer }, facts));
+      const row = found ?? (await begin(options, participant, { provider, dataset, offer, ask, mandate }, facts));
       return { begun: row, reused: found?.data.status === 'in-force' };
     });
     const row = await awaitAgreement(options, participant, begun.pid, until);
@@ -303,6 +346,10 @@ export const createAcquiring = (options: AcquiringOptions): Acquiring => {
   return {
     acquire,
     beginTransfer: (participant, agreementId) => beginTransfer(options, participant, agreementId),
+    invite: async (participant, { consumer, dataset, offer }) => {
+      const consumerBase = await options.bases.base(consumer);
+      return options.negotiations.offer({ participant, consumer, consumerBase, dataset, offerId: offer });
+    },
     begin: async (participant, wish) => begin(options, participant, wish, await ownFacts(options, participant, {})),
   };
 };

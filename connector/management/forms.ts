@@ -256,16 +256,57 @@ export const negotiationView = z
   .object({
     ...processMembers,
     dataset: z.string(),
-    offer: jsonObject,
+    offer: jsonObject.openapi({ description: 'The last offer, as it was sent.' }),
+    offerBy: z.enum(['provider', 'consumer']),
     assurance,
     price: z.string().nullable(),
+    mandate: z
+      .union([z.object({ least: jsonObject, prices: z.array(z.string()) }), z.literal('operator')])
+      .nullable()
+      .openapi({ description: 'What our side may agree to without asking.' }),
     agreementId: z.string().nullable(),
     status: agreementStatus,
   })
   .openapi('Negotiation');
 
+const mandate = z
+  .strictObject({
+    least: jsonObject.openapi({
+      description: 'Rules: what must be permitted at least, and what may be forbidden or asked in return.',
+    }),
+    prices: z
+      .array(z.string().max(64))
+      .max(100)
+      .optional()
+      .openapi({ description: 'Digests of the price plans that may be agreed to; by default the one of the offer.' }),
+  })
+  .openapi('Mandate');
+const ask = jsonObject.openapi({ description: 'The rules to ask for; by default those of the offer.' });
+
 export const newNegotiation = z
-  .strictObject({ provider: peer, dataset: id, offer: id.optional() })
+  .strictObject({
+    provider: peer.optional().openapi({ description: 'Ask this provider for an offer of its catalog.' }),
+    consumer: peer.optional().openapi({ description: 'Or make this consumer an offer of our own.' }),
+    dataset: id,
+    offer: id.optional(),
+    ask: ask.optional(),
+    mandate: z
+      .union([mandate, z.literal('operator')], { error: 'is neither a mandate nor operator' })
+      .optional()
+      .openapi({ description: 'What may be agreed to without asking; `operator` leaves every answer to a person.' }),
+  })
+  .refine((its) => (its.provider === undefined) !== (its.consumer === undefined), {
+    path: ['provider'],
+    message: 'exactly one of provider and consumer is there',
+  })
+  .refine((its) => its.consumer === undefined || its.offer !== undefined, {
+    path: ['offer'],
+    message: 'is needed when a consumer is named',
+  })
+  .refine((its) => its.consumer === undefined || (its.ask === undefined && its.mandate === undefined), {
+    path: ['consumer'],
+    message: 'takes neither ask nor mandate',
+  })
   .openapi('NewNegotiation');
 
 const because = {
@@ -278,9 +319,10 @@ export const negotiationDecision = z
     'do',
     [
       z.strictObject({ do: z.enum(['agree', 'accept', 'verify', 'finalize']) }),
+      z.strictObject({ do: z.enum(['offer', 'request']), rules: jsonObject }),
       z.strictObject({ do: z.literal('terminate'), ...because }),
     ],
-    { error: 'is none of agree, accept, verify, finalize, terminate' },
+    { error: 'is none of agree, accept, verify, finalize, offer, request, terminate' },
   )
   .openapi('NegotiationDecision') satisfies z.ZodType<NegotiationAction>;
 
@@ -334,6 +376,10 @@ export const newAcquisition = z
     offer: id.optional(),
     purpose: iri.optional(),
     application: application.optional(),
+    ask: ask.optional(),
+    mandate: mandate
+      .optional()
+      .openapi({ description: 'What may be agreed to where the provider offers something else.' }),
     timeoutSeconds: z.number().int().min(1).max(maxWaitSeconds).optional(),
   })
   .openapi('NewAcquisition');

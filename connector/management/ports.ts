@@ -6,6 +6,7 @@ import type { Json, JsonObject } from '../../contracts/json.ts';
 import type { Assurance } from '../../contracts/ledger/agreement.ts';
 import type { PricePlan } from '../../contracts/ledger/price-plan.ts';
 import type { Facts } from '../../policies/facts.ts';
+import type { Mandate } from '../../policies/negotiate.ts';
 
 /** What the operator's API asks of the rest of the connector. Each port is what one resource needs, and no more. */
 
@@ -214,8 +215,10 @@ export type NegotiationRecord = ProcessRecord<{
   readonly dataset: string;
   readonly offerId: string;
   readonly offer: JsonObject;
+  readonly offerBy: 'provider' | 'consumer';
   readonly assurance: Assurance;
   readonly price: string;
+  readonly mandate?: Mandate | 'operator' | null;
   readonly agreement: { readonly agreement: JsonObject; readonly digest: string } | null;
   readonly status: 'none' | 'signed' | 'in-force' | 'ended' | 'void';
   readonly ending: Ending | null;
@@ -223,6 +226,7 @@ export type NegotiationRecord = ProcessRecord<{
 
 export type NegotiationAction =
   | { readonly do: 'agree' | 'accept' | 'verify' | 'finalize' }
+  | { readonly do: 'offer' | 'request'; readonly rules: JsonObject }
   | { readonly do: 'terminate'; readonly code: string; readonly reason: readonly string[] };
 
 /** Negotiations of either role, in order of pid. `decide` throws AppError `illegal-transition` when the state does not take it. */
@@ -236,6 +240,16 @@ export interface Negotiations {
     readonly rules: JsonObject;
     readonly assurance: Assurance;
     readonly price: string;
+    readonly ask?: JsonObject | undefined;
+    readonly mandate?: Mandate | 'operator' | undefined;
+  }) => Promise<NegotiationRecord>;
+  /** As provider, to a consumer who has not asked. */
+  readonly offer: (terms: {
+    readonly participant: ParticipantId;
+    readonly consumer: Did;
+    readonly consumerBase: string;
+    readonly dataset: string;
+    readonly offerId: string;
   }) => Promise<NegotiationRecord>;
   readonly decide: (participant: ParticipantId, pid: string, action: NegotiationAction) => Promise<NegotiationRecord>;
   readonly find: (participant: ParticipantId, pid: string) => Promise<NegotiationRecord>;

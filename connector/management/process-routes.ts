@@ -60,12 +60,17 @@ const negotiationRoutes = ({ endpoint }: Api, { negotiations, acquiring }: Proce
       path: '/v1/negotiations',
       id: 'beginNegotiation',
       tag,
-      summary: 'Ask a provider for an offer of its catalog.',
+      summary: 'Ask a provider for an offer of its catalog, or make a consumer an offer of our own.',
       body: newNegotiation,
       status: 201,
       answer: negotiationView,
     },
-    async ({ participant, body }) => showNegotiation(await acquiring.begin(participant, body)),
+    async ({ participant, body }) => {
+      const { provider, consumer, dataset, offer = '' } = body;
+      if (consumer !== undefined)
+        return showNegotiation(await acquiring.invite(participant, { consumer, dataset, offer }));
+      return showNegotiation(await acquiring.begin(participant, { ...body, provider: must(provider) }));
+    },
   );
   endpoint(
     {

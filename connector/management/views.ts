@@ -137,12 +137,19 @@ export const agreementIdOf = ({ data }: NegotiationRecord): string | null => {
   return typeof id === 'string' ? id : null;
 };
 
+const showMandate = (mandate: NegotiationRecord['data']['mandate']): View<typeof negotiationView>['mandate'] => {
+  if (mandate == null || mandate === 'operator') return mandate ?? null;
+  return { least: mandate.least, prices: [...mandate.prices] };
+};
+
 export const showNegotiation = (row: NegotiationRecord): View<typeof negotiationView> => ({
   ...showProcess(row),
   dataset: row.data.dataset,
   offer: row.data.offer,
+  offerBy: row.data.offerBy,
   assurance: row.data.assurance,
   price: orNull(row.data.price),
+  mandate: showMandate(row.data.mandate),
   agreementId: agreementIdOf(row),
   status: row.data.status,
 });

@@ -1,37 +1,60 @@
 import { withoutSlash } from '../../contracts/dsp/common.ts';
-import { type AppError, isAppError } from '../../contracts/errors.ts';
+import { AppError, errorTable, isAppError } from '../../contracts/errors.ts';
 import type { Did, ParticipantId } from '../../contracts/ids.ts';
-import type { Json } from '../../contracts/json.ts';
+import type { JsonObject } from '../../contracts/json.ts';
 import type { Assurance } from '../../contracts/ledger/agreement.ts';
+import { pricesIn } from '../../contracts/ledger/price-plan.ts';
 import type { Task, TaskResult } from '../../kernel/sql/outbox.ts';
+import type { Mandate } from '../../policies/negotiate.ts';
 import { mustFind, type Outgoing } from '../exchange/commit.ts';
+import type { LaterTask } from '../exchange/ports.ts';
 import { type Amendment, amendProcess, beginProcess, deliverMessage, sendMessage } from '../exchange/send.ts';
 import { concluded, voidTask } from './ending.ts';
 import type { NegotiationKind } from './machine.ts';
-import type { Decision, NegotiationData, NegotiationRow } from './ports.ts';
+import type { Decision, NegotiationData, NegotiationRow, Under } from './ports.ts';
 import { digestOf, type Exchanged, type NegotiationOptions, newData, pidsOf, termination } from './process.ts';
-import { writeMessage, writeOffer } from './rules.ts';
+import { rulesOf, writeMessage, writeOffer, writeOwnOffer } from './rules.ts';
 
 /** What we decide in a negotiation, and send. */
 
 export type Action = Exclude<Decision, { readonly do: 'wait' }>;
 
-/** What a consumer asks for: an offer as the catalog showed it. */
+/** A person's decision: the rules of an offer or request, without its frame. */
+export type OperatorAction =
+  | { readonly do: 'offer' | 'request'; readonly rules: JsonObject }
+  | Exclude<Action, { readonly do: 'offer' | 'request' }>;
+
+/** What a consumer asks for: an offer as the catalog showed it, and what it wants of it. */
 export interface RequestTerms {
   readonly participant: ParticipantId;
   readonly provider: Did;
   readonly providerBase: string;
   readonly dataset: string;
   readonly offerId: string;
-  readonly rules: { readonly [key: string]: Json };
+  readonly rules: JsonObject;
   readonly assurance: Assurance;
   readonly price: string;
+  /** The rules that are asked for; by default those of the offer. */
+  readonly ask?: JsonObject | undefined;
+  /** What may be agreed to; by default what is asked for, at the price of the offer. */
+  readonly mandate?: Mandate | 'operator' | undefined;
+}
+
+/** What a provider offers a consumer who has not asked. */
+export interface OfferTerms {
+  readonly participant: ParticipantId;
+  readonly consumer: Did;
+  readonly consumerBase: string;
+  readonly dataset: string;
+  readonly offerId: string;
 }
 
 export interface Deciding {
   readonly request: (terms: RequestTerms) => Promise<NegotiationRow>;
-  /** An operator's or the owner's decision. */
-  readonly decide: (participant: ParticipantId, pid: string, action: Action) => Promise<NegotiationRow>;
+  /** Provider: begins with an offer (dsp §5.1). @throws AppError `not-found` for an offer that this consumer may not see. */
+  readonly offer: (terms: OfferTerms) => Promise<NegotiationRow>;
+  /** An operator's decision. @throws AppError `body-invalid`, `illegal-transition`. */
+  readonly decide: (participant: ParticipantId, pid: string, action: OperatorAction) => Promise<NegotiationRow>;
   readonly find: (participant: ParticipantId, pid: string) => Promise<NegotiationRow>;
   readonly findByAgreement: (participant: ParticipantId, agreementId: string) => Promise<NegotiationRow | undefined>;
   /** In order of pid, at most `limit`, behind `after`. */
@@ -42,6 +65,8 @@ export interface Deciding {
   readonly handlers: {
     readonly negotiations: (task: Task) => Promise<TaskResult>;
     readonly 'negotiations-work': (task: Task) => Promise<TaskResult>;
+    /** An offer of ours that nobody answered in time. */
+    readonly 'negotiations-lapse': (task: Task) => Promise<TaskResult>;
   };
 }
 
@@ -50,8 +75,19 @@ interface Message {
   readonly outgoing: Outgoing<NegotiationData>;
 }
 
+/** An offer lapses by its place among the offers of its negotiation: a later one has a time of its own. */
+const lapseTask = (pid: string, count: number, dueAt: number): LaterTask => ({
+  topic: 'negotiations-lapse',
+  id: `${pid} ${count}`,
+  dueAt,
+});
+
 /** The message that an action sends; `agree` is more than a message, and stands apart. */
-const messageFor = (row: NegotiationRow, action: Exclude<Action, { readonly do: 'agree' }>): Message => {
+const messageFor = (
+  row: NegotiationRow,
+  action: Exclude<Action, { readonly do: 'agree' }>,
+  lapsesAt: number,
+): Message => {
   const pids = pidsOf(row);
   switch (action.do) {
     case 'offer': {
@@ -60,14 +96,17 @@ const messageFor = (row: NegotiationRow, action: Exclude<Action, { readonly do: 
         offer: action.offer,
         offerBy: 'provider',
         offers: [...row.data.offers, digestOf(action.offer)],
+        ...action.under,
       };
+      const tasks = [lapseTask(row.pid, data.offers.length, lapsesAt)];
       return {
         kind: 'offer',
-        outgoing: { path: '/negotiations/:pid/offers', body: writeMessage.offer(pids, action.offer), data },
+        outgoing: { path: '/negotiations/:pid/offers', body: writeMessage.offer(pids, action.offer), data, tasks },
       };
     }
     case 'request': {
-      const data: NegotiationData = { ...row.data, offer: action.offer, offerBy: 'consumer' };
+      const asked = [...(row.data.asked ?? []), digestOf(rulesOf(action.offer))];
+      const data: NegotiationData = { ...row.data, offer: action.offer, offerBy: 'consumer', asked };
       return {
         kind: 'request',
         outgoing: { path: '/negotiations/:pid/request', body: writeMessage.counterRequest(pids, action.offer), data },
@@ -93,13 +132,19 @@ const messageFor = (row: NegotiationRow, action: Exclude<Action, { readonly do: 
   }
 };
 
-const agree = async (its: Exchanged, options: NegotiationOptions, row: NegotiationRow): Promise<NegotiationRow> => {
+const agree = async (
+  its: Exchanged,
+  options: NegotiationOptions,
+  asked: NegotiationRow,
+  under: Under | undefined,
+): Promise<NegotiationRow> => {
+  const row = { ...asked, data: { ...asked.data, ...under } };
   const signed = await options.agreements.draft(row);
   const signedAt = its.clock.now();
   return sendMessage(its, { ...row, kind: 'agreement' }, (current) => ({
     path: '/negotiations/:pid/agreement',
     body: writeMessage.agreement(pidsOf(current), signed.agreement),
-    data: { ...current.data, agreement: signed, status: 'signed', signedAt },
+    data: { ...current.data, ...under, agreement: signed, status: 'signed', signedAt },
     names: { agreement: String(signed.agreement['@id']), agreementDigest: signed.digest },
     tasks: [voidTask(current, signedAt)],
   }));
@@ -131,13 +176,102 @@ const perform = async (
   row: NegotiationRow,
   action: Action,
 ): Promise<NegotiationRow> => {
-  if (action.do === 'agree') return agree(its, options, row);
+  if (action.do === 'agree') return agree(its, options, row, action.under);
   if (action.do === 'verify') await countersign(its, options, row);
+  const lapsesAt = its.clock.now() + options.offerLifetimeMs;
   return sendMessage(
     its,
-    { ...row, kind: messageFor(row, action).kind },
-    (current) => messageFor(current, action).outgoing,
+    { ...row, kind: messageFor(row, action, lapsesAt).kind },
+    (current) => messageFor(current, action, lapsesAt).outgoing,
   );
+};
+
+/** What a person wrote, as an offer of this negotiation: it can be evaluated, and its price stays. */
+const framed = (options: NegotiationOptions, row: NegotiationRow, action: OperatorAction): Action => {
+  if (!('rules' in action)) return action;
+  const { rules } = action;
+  const price = pricesIn(rules)[0] ?? '';
+  const faults = [
+    ...options.policyFaults(rules).map(({ path, message }) => ({ path: `/rules${path}`, message })),
+    ...(price === row.data.price ? [] : [{ path: '/rules/obligation', message: 'the price plan stays what it was' }]),
+  ];
+  if (faults.length > 0) throw new AppError('body-invalid', { faults });
+  const { dataset, assurance, offerId, offer } = row.data;
+  if (action.do === 'offer') return { do: 'offer', offer: writeOwnOffer({ id: offerId, dataset, rules, assurance }) };
+  return { do: 'request', offer: writeOffer({ id: String(offer['@id']), dataset, rules }) };
+};
+
+/** An offer that was not answered in time ends its negotiation; one still under way waits for its own end. */
+const lapse = async (its: Exchanged, options: NegotiationOptions, task: Task): Promise<TaskResult> => {
+  const row = await its.store.find(task.participant as ParticipantId, task.subject);
+  if (row === undefined || row.process.role !== 'provider') return 'done';
+  if (task.id !== lapseTask(row.pid, row.data.offers.length, 0).id) return 'done';
+  if (row.process.pending?.kind === 'offer') return 'later';
+  if (row.process.state !== 'OFFERED' || row.process.pending !== null) return 'done';
+  if (its.clock.now() < row.updatedAt + options.offerLifetimeMs) return 'later'; // it arrived later than it was made
+  await perform(its, options, row, {
+    do: 'terminate',
+    code: 'offer-lapsed',
+    reason: [errorTable['offer-lapsed'].title],
+  });
+  return 'done';
+};
+
+const beginRequest = async (
+  its: Exchanged,
+  options: NegotiationOptions,
+  terms: RequestTerms,
+): Promise<NegotiationRow> => {
+  const { participant, dataset, offerId: id, rules, price } = terms;
+  const { base } = options.self(participant);
+  options.checkAddress(terms.providerBase);
+  const ask = rulesOf(terms.ask ?? rules);
+  const offer = writeOffer({ id, dataset, rules: ask });
+  const data = newData({
+    ...terms,
+    offer,
+    offerBy: 'consumer',
+    offers: [digestOf(writeOffer({ id, dataset, rules }))],
+    mandate: terms.mandate ?? { least: ask, prices: price === '' ? [] : [price] },
+    asked: [digestOf(ask)],
+  });
+  const start = {
+    participant,
+    role: 'consumer',
+    peer: terms.provider,
+    peerBase: withoutSlash(terms.providerBase),
+    kind: 'request',
+    data,
+  } as const;
+  return beginProcess(its, start, (pid) => ({
+    path: '/negotiations/request',
+    body: writeMessage.firstRequest(pid, base, offer),
+  }));
+};
+
+const beginOffer = async (its: Exchanged, options: NegotiationOptions, terms: OfferTerms): Promise<NegotiationRow> => {
+  const { participant, consumer, dataset, offerId } = terms;
+  const published = await options.offers.find(participant, consumer, dataset, offerId);
+  if (published === undefined)
+    throw new AppError('not-found', { detail: `${consumer} may not see an offer ${offerId} of ${dataset}` });
+  const { base } = options.self(participant);
+  options.checkAddress(terms.consumerBase);
+  const { assurance, price } = published;
+  const offer = writeOwnOffer(published);
+  const offers = [digestOf(offer)];
+  const start = {
+    participant,
+    role: 'provider',
+    peer: consumer,
+    peerBase: withoutSlash(terms.consumerBase),
+    kind: 'offer',
+    data: newData({ dataset, offerId, offer, offerBy: 'provider', offers, assurance, price }),
+  } as const;
+  return beginProcess(its, start, (pid) => ({
+    path: '/negotiations/offers',
+    body: writeMessage.firstOffer(pid, base, offer),
+    tasks: [lapseTask(pid, offers.length, its.clock.now() + options.offerLifetimeMs)],
+  }));
 };
 
 /** What the owner's side does after each change, from the outbox: it runs at least once. */
@@ -167,30 +301,18 @@ const refusal = (error: AppError): Action => ({
 });
 
 export const createDeciding = (its: Exchanged, options: NegotiationOptions): Deciding => ({
-  request: async (terms) => {
-    const { base } = options.self(terms.participant);
-    options.checkAddress(terms.providerBase);
-    const offer = writeOffer({ id: terms.offerId, dataset: terms.dataset, rules: terms.rules });
-    const data = newData({ ...terms, offer, offerBy: 'consumer', offers: [digestOf(offer)] });
-    const start = {
-      participant: terms.participant,
-      role: 'consumer',
-      peer: terms.provider,
-      peerBase: withoutSlash(terms.providerBase),
-      kind: 'request',
-      data,
-    } as const;
-    return beginProcess(its, start, (pid) => ({
-      path: '/negotiations/request',
-      body: writeMessage.firstRequest(pid, base, offer),
-    }));
+  request: (terms) => beginRequest(its, options, terms),
+  offer: (terms) => beginOffer(its, options, terms),
+  decide: async (participant, pid, action) => {
+    const row = await mustFind(its, participant, pid);
+    return perform(its, options, row, framed(options, row, action));
   },
-  decide: async (participant, pid, action) => perform(its, options, await mustFind(its, participant, pid), action),
   find: (participant, pid) => mustFind(its, participant, pid),
   findByAgreement: (participant, agreementId) => its.store.findByName(participant, 'agreement', agreementId),
   list: (participant, page) => its.store.list(participant, page),
   handlers: {
     negotiations: (task) => deliverMessage(its, task),
     'negotiations-work': (task) => work(its, options, task),
+    'negotiations-lapse': (task) => lapse(its, options, task),
   },
 });

@@ -3,6 +3,7 @@ import { dspaceContext } from '../../contracts/dsp/common.ts';
 import { contractNegotiation } from '../../contracts/dsp/negotiation.ts';
 import type { Json } from '../../contracts/json.ts';
 import { readAgreementArtifact } from '../../contracts/ledger/agreement.ts';
+import { systemClock } from '../../kernel/clock.ts';
 import { createLogger } from '../../kernel/log.ts';
 import {
   consumerKey,
@@ -15,6 +16,7 @@ import {
   startParty,
   tenant,
 } from '../../test/support/dsp-pair.ts';
+import { writeOffer } from './rules.ts';
 
 const pair = async (provider: Partial<PartyOptions> = {}, consumer: Partial<PartyOptions> = {}) => {
   const network = createNetwork();
@@ -182,6 +184,52 @@ describe('negotiation between two connectors', () => {
       (row) => row.process.state === 'FINALIZED',
     );
     expect(done.data.offers).toHaveLength(2);
+  });
+
+  test('an offer that nobody answers in time lapses, and both sides know why', async () => {
+    const offer = writeOffer(rainOffer);
+    await using world = await pair(
+      {
+        decide: (row) => (row.process.state === 'REQUESTED' ? { do: 'offer', offer } : { do: 'wait' }),
+        offerLifetimeMs: 40,
+      },
+      waiting,
+    );
+    const asked = await world.b.negotiations.request(world.terms);
+    const row = await eventually(
+      () => world.b.negotiations.find(tenant, asked.pid),
+      (one) => one.process.state === 'TERMINATED',
+    );
+    expect(row.data.ending).toMatchObject({ by: 'peer', code: 'offer-lapsed' });
+    const other = await world.a.negotiations.find(tenant, row.peerPid ?? '');
+    expect(other.data.ending).toMatchObject({ by: 'us', code: 'offer-lapsed' });
+  });
+
+  test('an offer that was answered does not lapse, nor one that is still on its way', async () => {
+    const offer = writeOffer(rainOffer);
+    let isLost = true;
+    await using world = await pair(
+      {
+        decide: (row) => (row.process.state === 'REQUESTED' ? { do: 'offer', offer } : { do: 'wait' }),
+        fate: () => (isLost ? 'lose' : 'deliver'),
+        offerLifetimeMs: 500,
+      },
+      { decide: (row) => (row.process.state === 'OFFERED' ? { do: 'accept' } : { do: 'wait' }) },
+    );
+    const asked = await world.b.negotiations.request(world.terms);
+    const { peerPid } = await eventually(
+      () => world.b.negotiations.find(tenant, asked.pid),
+      (row) => row.peerPid !== null,
+    );
+    await systemClock.sleep(700); // longer than the offer lives
+    expect(await world.a.negotiations.find(tenant, peerPid ?? '')).toMatchObject({ process: { state: 'REQUESTED' } });
+    isLost = false;
+    await eventually(
+      () => world.a.negotiations.find(tenant, peerPid ?? ''),
+      (row) => row.process.state === 'ACCEPTED',
+    );
+    await systemClock.sleep(700);
+    expect(await world.a.negotiations.find(tenant, peerPid ?? '')).toMatchObject({ process: { state: 'ACCEPTED' } });
   });
 
   test('a refusal ends both sides and keeps the reason', async () => {

@@ -4,6 +4,7 @@ import type { Json } from '../../contracts/json.ts';
 import type { Assurance } from '../../contracts/ledger/agreement.ts';
 import type { GeneralJws } from '../../contracts/ledger/jws.ts';
 import type { CredentialFacts } from '../../contracts/vc/credential.ts';
+import type { Mandate } from '../../policies/negotiate.ts';
 import type { ProcessRow, ProcessStore } from '../exchange/ports.ts';
 import type { NegotiationKind } from './machine.ts';
 
@@ -19,6 +20,13 @@ export interface NegotiationData {
   readonly assurance: Assurance;
   /** Digest of the price plan, or empty. */
   readonly price: string;
+  /**
+   * Consumer: what its owner allows to agree to; `operator` leaves each answer to a person. Without one, a negotiation that the
+   * provider began waits for a person, too.
+   */
+  readonly mandate?: Mandate | 'operator' | null;
+  /** Consumer: digests of the rules that were asked for, first request first. */
+  readonly asked?: readonly string[];
   readonly agreement: SignedAgreement | null;
   readonly status: 'none' | 'signed' | 'in-force' | 'ended' | 'void';
   /** When we signed, ms: what is not verified in time becomes void (wire §3). */
@@ -71,7 +79,7 @@ export interface PublishedOffer {
   readonly price: string;
 }
 
-/** Finds an offer that this caller may see; undefined looks like one that does not exist. */
+/** Offers that this caller may see; one that it may not see looks like one that does not exist. */
 export interface OfferBook {
   readonly find: (
     participant: ParticipantId,
@@ -79,12 +87,25 @@ export interface OfferBook {
     dataset: string,
     offer: string,
   ) => Promise<PublishedOffer | undefined>;
+  /** All offers of a dataset, in the catalog's order. */
+  readonly alternatives: (
+    participant: ParticipantId,
+    caller: Did,
+    dataset: string,
+  ) => Promise<readonly PublishedOffer[]>;
+}
+
+/** Under which published offer something is decided, where it is another than the one that was asked for. */
+export interface Under {
+  readonly offerId: string;
+  readonly price: string;
 }
 
 export type Decision =
   | { readonly do: 'wait' }
-  | { readonly do: 'offer' | 'request'; readonly offer: { readonly [key: string]: Json } }
-  | { readonly do: 'agree' }
+  | { readonly do: 'offer'; readonly offer: { readonly [key: string]: Json }; readonly under?: Under }
+  | { readonly do: 'request'; readonly offer: { readonly [key: string]: Json } }
+  | { readonly do: 'agree'; readonly under?: Under }
   | { readonly do: 'accept' | 'verify' | 'finalize' }
   | { readonly do: 'terminate'; readonly code: string; readonly reason: readonly string[] };
 

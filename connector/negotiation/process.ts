@@ -1,5 +1,6 @@
 import type { MessageOffer } from '../../contracts/dsp/common.ts';
 import { contractNegotiation, type NegotiationState } from '../../contracts/dsp/negotiation.ts';
+import type { Fault } from '../../contracts/errors.ts';
 import type { Did, ParticipantId } from '../../contracts/ids.ts';
 import type { Json, JsonObject } from '../../contracts/json.ts';
 import { offerDigest } from '../../contracts/ledger/agreement.ts';
@@ -25,6 +26,10 @@ export type Exchanged = ExchangeOptions<NegotiationState, NegotiationKind, Negot
 export interface NegotiationOptions
   extends Pick<Exchanged, 'transport' | 'clock' | 'newId' | 'log' | 'wake' | 'watch'> {
   readonly store: NegotiationStore;
+  /** So long a peer has to answer an offer of ours, in ms; then it lapses. */
+  readonly offerLifetimeMs: number;
+  /** Terms of a policy that cannot be evaluated here. */
+  readonly policyFaults: (rules: JsonObject) => readonly Fault[];
   readonly offers: OfferBook;
   readonly decisions: Decisions;
   readonly agreements: AgreementService;
@@ -67,7 +72,10 @@ export const offerOf = (offer: MessageOffer): JsonObject => offer as unknown as 
 export const digestOf = (offer: JsonObject): string => offerDigest(nodeCrypto, offer);
 
 export const newData = (
-  terms: Pick<NegotiationData, 'dataset' | 'offerId' | 'offer' | 'offerBy' | 'offers' | 'assurance' | 'price'>,
+  terms: Pick<
+    NegotiationData,
+    'dataset' | 'offerId' | 'offer' | 'offerBy' | 'offers' | 'assurance' | 'price' | 'mandate' | 'asked'
+  >,
 ): NegotiationData => ({
   dataset: terms.dataset,
   offerId: terms.offerId,
@@ -76,6 +84,8 @@ export const newData = (
   offers: terms.offers,
   assurance: terms.assurance,
   price: terms.price,
+  mandate: terms.mandate ?? null,
+  asked: terms.asked ?? [],
   agreement: null,
   status: 'none',
   signedAt: null,

@@ -8,13 +8,14 @@ import type {
 import { AppError } from '../../contracts/errors.ts';
 import type { Did, ParticipantId } from '../../contracts/ids.ts';
 import type { Json } from '../../contracts/json.ts';
+import { pricesIn } from '../../contracts/ledger/price-plan.ts';
 import { lookUp } from '../exchange/commit.ts';
 import type { Caller } from '../exchange/ports.ts';
 import { type Answer, type Opening, openProcess, type Reaction, receiveMessage } from '../exchange/receive.ts';
 import type { Body } from '../exchange/rules.ts';
 import type { NegotiationData, NegotiationRow } from './ports.ts';
 import { digestOf, type Exchanged, type NegotiationOptions, newData, offerOf, show } from './process.ts';
-import { agreementFault, offerFault, writeOffer } from './rules.ts';
+import { agreementFault, assuranceOf, counterFault, offerFault, termsFault, writeOffer } from './rules.ts';
 
 /** The messages that arrive in a negotiation, and what is checked beyond the state (dsp §5.4). */
 
@@ -77,14 +78,16 @@ const offered = async (
   const { offer, providerPid, callbackAddress = '' } = message;
   checkCallback(options, callbackAddress);
   const its = offerOf(offer);
+  const fault = termsFault(its);
+  if (fault !== undefined) throw new AppError('offer-refused', { detail: fault });
   const data = newData({
     dataset: offer.target,
     offerId: offer['@id'],
     offer: its,
     offerBy: 'provider',
     offers: [digestOf(its)],
-    assurance: 'plain-dsp',
-    price: '',
+    assurance: assuranceOf(its) ?? 'plain-dsp',
+    price: pricesIn(its)[0] ?? '',
   });
   return { role: 'consumer', peerPid: providerPid, peerBase: withoutSlash(callbackAddress), data };
 };
@@ -94,11 +97,12 @@ const counterOffered = (
   offer: MessageOffer,
   offerBy: 'provider' | 'consumer',
 ): Reaction<NegotiationData> => {
-  const fault = offerFault(offer, row.data);
-  if (fault !== undefined) throw new AppError('offer-refused', { detail: fault });
   const its = offerOf(offer);
-  const offers = offerBy === 'provider' ? [...row.data.offers, digestOf(its)] : row.data.offers;
-  return { data: { ...row.data, offer: its, offerBy, offers } };
+  const fault = offerFault(offer, row.data) ?? counterFault(its, row.data);
+  if (fault !== undefined) throw new AppError('offer-refused', { detail: fault });
+  if (offerBy === 'consumer') return { data: { ...row.data, offer: its, offerBy } };
+  const offers = [...row.data.offers, digestOf(its)];
+  return { data: { ...row.data, offer: its, offerBy, offers, price: pricesIn(its)[0] ?? '' } };
 };
 
 const agreed = (

@@ -2,7 +2,8 @@ import { dspaceContext, type MessageAgreement, type MessageOffer } from '../../c
 import type { NegotiationState } from '../../contracts/dsp/negotiation.ts';
 import type { Role } from '../../contracts/dsp/process.ts';
 import { canonicalize, type JsonObject } from '../../contracts/json.ts';
-import type { AgreementEvent } from '../../contracts/ledger/agreement.ts';
+import { type AgreementEvent, type Assurance, assurances } from '../../contracts/ledger/agreement.ts';
+import { pricesIn } from '../../contracts/ledger/price-plan.ts';
 import { parsePeerTime, parseTime } from '../../contracts/time.ts';
 import type { AgreementEnd, NegotiationData } from './ports.ts';
 
@@ -43,6 +44,30 @@ export const agreementFault = (
 /** Why an offer of the peer cannot belong to this negotiation. */
 export const offerFault = (offer: MessageOffer, data: NegotiationData): string | undefined =>
   offer.target === data.dataset ? undefined : 'the offer is for another dataset';
+
+/** The assurance that an offer names (wire §3); a provider without extensions names none. */
+export const assuranceOf = (offer: JsonObject): Assurance | undefined => {
+  const named = offer[assuranceMember] ?? 'plain-dsp';
+  return assurances.find((one) => one === named);
+};
+
+const assuranceMember = 'urn:stekker:1:assurance';
+const termsMember = 'urn:stekker:1:terms';
+
+/** Why the terms of an offer cannot be those of an agreement here. */
+export const termsFault = (offer: JsonObject): string | undefined => {
+  if (assuranceOf(offer) === undefined) return 'its assurance is none that is known here';
+  return pricesIn(offer).length > 1 ? 'it names several price plans' : undefined;
+};
+
+/** A counter-offer of the peer may change its rules and its price, and never how strongly it is proven. */
+export const counterFault = (offer: JsonObject, data: NegotiationData): string | undefined => {
+  const fault = termsFault(offer);
+  if (fault !== undefined) return fault;
+  return offer[assuranceMember] !== undefined && assuranceOf(offer) !== data.assurance
+    ? 'it changes the assurance'
+    : undefined;
+};
 
 /** What is signed and not verified for so long becomes void (wire §3). */
 export const voidAfterMs = 900_000;
@@ -86,6 +111,16 @@ export const writeOffer = (offer: {
   '@id': offer.id,
   target: offer.dataset,
   ...offer.rules,
+});
+
+/** An offer of ours beyond the catalog: with its assurance, and what became of the terms that were asked for (odrl §7). */
+export const writeOwnOffer = (
+  offer: Parameters<typeof writeOffer>[0] & { readonly assurance: Assurance },
+  terms: readonly { readonly nl: string; readonly en: string }[] = [],
+): JsonObject => ({
+  ...writeOffer(offer),
+  [assuranceMember]: offer.assurance,
+  ...(terms.length === 0 ? {} : { [termsMember]: terms.flatMap(({ en, nl }) => [en, nl]) }),
 });
 
 interface Pids {

@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { toBase64Url, utf8 } from '../bytes.ts';
 import type { Crypto } from '../crypto.ts';
-import { canonicalize } from '../json.ts';
+import { canonicalize, isJsonObject } from '../json.ts';
 import {
   bad,
   type Checked,
@@ -45,6 +45,24 @@ export const pricePlanDigest = (crypto: Pick<Crypto, 'sha256'>, plan: PricePlan)
   toBase64Url(crypto.sha256(utf8(pricePlanText(plan))));
 
 export const readPricePlan = (text: string): Checked<PricePlan> => readCanonical(pricePlan, text);
+
+const planOperand = 'urn:stekker:1:pricePlan';
+
+const textIn = (value: unknown): readonly string[] => {
+  if (typeof value === 'string') return value === '' ? [] : [value];
+  if (Array.isArray(value)) return value.flatMap(textIn);
+  return isJsonObject(value) ? textIn(value['@value'] ?? value['@id'] ?? '') : [];
+};
+
+/** Digests of the price plans that the obligations of a policy name (wire §2); the policy may be anybody's. */
+export const pricesIn = (rules: { readonly obligation?: unknown }): readonly string[] => {
+  const obligations = Array.isArray(rules.obligation) ? rules.obligation.filter(isJsonObject) : [];
+  const constraints = obligations.flatMap(({ constraint }) =>
+    Array.isArray(constraint) ? constraint.filter(isJsonObject) : [],
+  );
+  const named = constraints.filter(({ leftOperand }) => leftOperand === planOperand);
+  return [...new Set(named.flatMap(({ rightOperand }) => textIn(rightOperand)))];
+};
 
 const greatest = 2n ** 63n - 1n;
 

@@ -249,7 +249,13 @@ export const startConnector = async (options: ConnectorOptions = {}): Promise<Co
         const offer = await catalog.find(participant, caller, dataset, id);
         return offer === undefined ? undefined : { ...offer, dataset: offer.asset };
       },
+      alternatives: async (participant, caller, dataset) => {
+        const found = await catalog.alternatives(participant, caller, dataset);
+        return found.map((offer) => ({ ...offer, dataset: offer.asset }));
+      },
     },
+    offerLifetimeMs: 86_400_000,
+    policyFaults,
     decisions: { next: async (row) => (options.decide ?? ordinary)(row) },
     agreementWatch: { inForce: async () => undefined, ended: async () => undefined, endSigned: async () => undefined },
     runningTransfers: { end: (participant, agreementId, why) => transfers.endUnder(participant, agreementId, why) },

@@ -38,6 +38,7 @@ import { migrate } from '../../kernel/sql/migrate.ts';
 import { outboxMigrations, startOutbox } from '../../kernel/sql/outbox.ts';
 import { openSqlite } from '../../kernel/sql/sqlite.ts';
 import { writeTraceparent } from '../../kernel/trace.ts';
+import { policyFaults } from '../../policies/compile.ts';
 import { ed25519FromByte, signEd25519, type TestKey } from './keys.ts';
 
 /** Two connectors that speak the protocol with each other, each with its own database, without a network between them. */
@@ -68,7 +69,8 @@ export interface PartyOptions {
   readonly name: string;
   readonly key: TestKey;
   readonly offers?: readonly PublishedOffer[];
-  readonly decide?: (row: NegotiationRow) => Decision;
+  readonly decide?: (row: NegotiationRow) => Decision | Promise<Decision>;
+  readonly offerLifetimeMs?: number;
   readonly decideTransfer?: (row: TransferRow) => TransferDecision;
   readonly fate?: () => Fate;
   /** False: the peer looks as if it had no extensions. */
@@ -239,7 +241,11 @@ export const startParty = async (network: Network, options: PartyOptions): Promi
     offers: {
       find: async (_participant, _caller, dataset, id) =>
         options.offers?.find((offer) => offer.dataset === dataset && offer.id === id),
+      alternatives: async (_participant, _caller, dataset) =>
+        (options.offers ?? []).filter((offer) => offer.dataset === dataset),
     },
+    offerLifetimeMs: options.offerLifetimeMs ?? 86_400_000,
+    policyFaults,
     decisions: { next: async (row) => (options.decide ?? ordinary)(row) },
     agreementWatch: {
       inForce: async (row) => {
