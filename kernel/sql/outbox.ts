@@ -2,12 +2,14 @@ import { type Kysely, sql } from 'kysely';
 import type { Clock } from '../clock.ts';
 import type { Logger } from '../log.ts';
 import type { Random } from '../random.ts';
+import { isPostgres } from './dialect.ts';
 import type { Migration } from './migrate.ts';
 
 /**
  * Work that must happen, saved in the transaction of the state that asks for it: messages to send, decisions to make.
- * A worker claims due rows, runs their handler, and comes back later for those that could not be done yet. A row may run
- * more than once, never not at all: handlers are idempotent.
+ * A worker claims due rows, runs their handler, and comes back later for those that could not be done yet. Workers of
+ * several processes share the rows: each claims what nobody else has, and a lease that is not renewed ends, so that what a
+ * dead process had under way goes on elsewhere. A row may run more than once, never not at all: handlers are idempotent.
  */
 
 export interface OutboxTable {
@@ -21,6 +23,8 @@ export interface OutboxTable {
     due_at: number;
     attempts: number;
     leased_until: number;
+    /** The worker that has the lease; empty when nobody has. */
+    holder: string;
   };
 }
 
@@ -40,6 +44,15 @@ export const outboxMigrations: readonly Migration<OutboxTable>[] = [
         .addPrimaryKeyConstraint('outbox_pk', ['topic', 'id'])
         .execute();
       await db.schema.createIndex('outbox_due').on('outbox').columns(['due_at']).execute();
+    },
+  },
+  {
+    name: '2026-11-26-outbox-holder',
+    up: async ({ schema }) => {
+      await schema
+        .alterTable('outbox')
+        .addColumn('holder', 'text', (column) => column.notNull().defaultTo(''))
+        .execute();
     },
   },
 ];
@@ -93,6 +106,14 @@ export interface OutboxOptions {
   readonly pollMs?: number;
   /** No other process works on these rows: what was leased before this start is work that a crash left, due now. */
   readonly isAlone?: boolean;
+  /** What a process that died had under way goes on elsewhere after so long. */
+  readonly leaseMs?: number;
+}
+
+/** A worker's own part: who it is among the others, and until when the others leave its tasks alone. */
+interface Worker extends OutboxOptions {
+  readonly holder: string;
+  readonly leaseMs: number;
 }
 
 export interface OutboxWorker extends AsyncDisposable {
@@ -114,7 +135,7 @@ export const dueTasks = async (
   return { count, oldestMs: count === 0 ? 0 : now - Number(row?.oldest ?? now) };
 };
 
-const leaseMs = 60_000;
+const ordinaryLeaseMs = 10_000;
 const firstPauseMs = 100;
 const longestPauseMs = 60_000;
 
@@ -124,34 +145,32 @@ const pauseAfter = (attempts: number, random: Random): number => {
   return Math.round(whole / 2 + (whole / 2) * ((random.bytes(1)[0] ?? 0) / 256));
 };
 
-/** Due tasks that no other process works on, leased to us. */
-const claimTasks = async ({ db, clock }: OutboxOptions, topics: readonly string[], limit: number): Promise<Task[]> => {
+/** Due tasks that nobody works on, leased to us: of several that ask at once each gets others, and nobody waits. */
+const claimTasks = async (worker: Worker, topics: readonly string[], limit: number): Promise<readonly Task[]> => {
+  const { db, clock, holder, leaseMs } = worker;
   const now = clock.now();
-  const due = await db
-    .selectFrom('outbox')
-    .selectAll()
-    .where('due_at', '<=', now)
-    .where('leased_until', '<=', now)
-    .where('topic', 'in', topics)
-    .orderBy('due_at')
-    .limit(limit)
-    .execute();
-  const claimed: Task[] = [];
-  for (const row of due) {
-    const { numUpdatedRows } = await db
-      .updateTable('outbox')
-      .set({ leased_until: now + leaseMs })
-      .where('topic', '=', row.topic)
-      .where('id', '=', row.id)
-      .where('leased_until', '=', row.leased_until)
-      .executeTakeFirst();
-    if (numUpdatedRows === 1n) claimed.push(row);
-  }
-  return claimed;
+  const others = isPostgres(db) ? sql`for update skip locked` : sql``;
+  const { rows } = await sql<Task>`with due as materialized (
+      select topic, id from outbox
+      where due_at <= ${now} and leased_until <= ${now} and topic in (${sql.join(topics)})
+      order by due_at limit ${limit} ${others})
+    update outbox set leased_until = ${now + leaseMs}, holder = ${holder}
+    from due where outbox.topic = due.topic and outbox.id = due.id
+    returning outbox.id, outbox.topic, outbox.participant, outbox.subject, outbox.attempts`.execute(db);
+  return rows;
 };
 
-/** Runs one task and takes it away, or puts it back for later. */
-const runTask = async ({ db, clock, random, log, handlers }: OutboxOptions, task: Task): Promise<void> => {
+/** Ours go on; what was taken over because we stood still stays with the other. */
+const renewLeases = async ({ db, clock, holder, leaseMs }: Worker): Promise<void> => {
+  await db
+    .updateTable('outbox')
+    .set({ leased_until: clock.now() + leaseMs })
+    .where('holder', '=', holder)
+    .execute();
+};
+
+/** Runs one task and takes it away, or puts it back for later; not when another has it by now. */
+const runTask = async ({ db, clock, random, log, handlers, holder }: Worker, task: Task): Promise<void> => {
   let result: TaskResult = 'later';
   try {
     result = (await handlers[task.topic]?.(task)) ?? 'done';
@@ -166,22 +185,23 @@ const runTask = async ({ db, clock, random, log, handlers }: OutboxOptions, task
   const attempts = task.attempts + 1;
   await db
     .updateTable('outbox')
-    .set({ attempts, due_at: clock.now() + pauseAfter(attempts, random), leased_until: 0 })
+    .set({ attempts, due_at: clock.now() + pauseAfter(attempts, random), leased_until: 0, holder: '' })
     .where('topic', '=', task.topic)
     .where('id', '=', task.id)
+    .where('holder', '=', holder)
     .execute();
 };
 
-const endLeases = async ({ db }: OutboxOptions, topics: readonly string[]): Promise<void> => {
+const endLeases = async ({ db }: Worker, topics: readonly string[]): Promise<void> => {
   await db
     .updateTable('outbox')
-    .set({ leased_until: 0 })
+    .set({ leased_until: 0, holder: '' })
     .where('topic', 'in', topics)
     .where('leased_until', '>', 0)
     .execute();
 };
 
-const nextDue = async ({ db }: OutboxOptions, topics: readonly string[]): Promise<number> => {
+const nextDue = async ({ db }: Worker, topics: readonly string[]): Promise<number> => {
   const row = await db
     .selectFrom('outbox')
     .select((its) => its.fn.min('due_at').as('due'))
@@ -193,17 +213,17 @@ const nextDue = async ({ db }: OutboxOptions, topics: readonly string[]): Promis
 
 /** Starts the worker; disposing it lets the tasks under way end and starts no new ones. */
 export const startOutbox = (options: OutboxOptions): OutboxWorker => {
-  const { clock, log, handlers } = options;
-  const maxConcurrent = options.maxConcurrent ?? 32;
-  const pollMs = options.pollMs ?? 1_000;
+  const { clock, log, handlers, random, maxConcurrent = 32, pollMs = 1_000, leaseMs = ordinaryLeaseMs } = options;
+  const worker: Worker = { ...options, leaseMs, holder: Buffer.from(random.bytes(16)).toString('hex') };
   const topics = Object.keys(handlers);
   const stopped = new AbortController();
   const running = new Set<Promise<void>>();
+  let renewedAt = clock.now();
   let awake = Promise.withResolvers<void>();
   const wake = () => awake.resolve();
 
   const start = (task: Task): void => {
-    const work = runTask(options, task).catch((error: unknown) =>
+    const work = runTask(worker, task).catch((error: unknown) =>
       log.error({ error, id: task.id }, 'a task could not be put back'),
     );
     const tracked: Promise<void> = work.finally(() => {
@@ -215,20 +235,39 @@ export const startOutbox = (options: OutboxOptions): OutboxWorker => {
 
   const pause = async (): Promise<void> => {
     const isFull = running.size >= maxConcurrent;
-    const wait = isFull ? pollMs : Math.max(1, Math.min(pollMs, (await nextDue(options, topics)) - clock.now()));
+    const wait = isFull ? pollMs : Math.max(1, Math.min(pollMs, (await nextDue(worker, topics)) - clock.now()));
     const slept = new AbortController();
     await Promise.race([awake.promise, clock.sleep(wait, slept.signal)]);
     slept.abort();
   };
 
+  /** Long before they end: a database that is away for a moment costs no lease. */
+  const renew = async (): Promise<void> => {
+    const isTime = clock.now() - renewedAt >= leaseMs / 4;
+    if (!isTime) return;
+    renewedAt = clock.now();
+    if (running.size > 0) await renewLeases(worker);
+  };
+
+  const round = async (): Promise<void> => {
+    awake = Promise.withResolvers<void>();
+    await renew();
+    const free = maxConcurrent - running.size;
+    const tasks = free > 0 ? await claimTasks(worker, topics, free) : [];
+    for (const task of tasks) start(task);
+    if (tasks.length === 0 && !stopped.signal.aborted) await pause();
+  };
+
   const loop = async (): Promise<void> => {
-    if (options.isAlone === true) await endLeases(options, topics);
+    if (options.isAlone === true) await endLeases(worker, topics);
     while (!stopped.signal.aborted) {
-      awake = Promise.withResolvers<void>();
-      const free = maxConcurrent - running.size;
-      const tasks = free > 0 ? await claimTasks(options, topics, free) : [];
-      for (const task of tasks) start(task);
-      if (tasks.length === 0 && !stopped.signal.aborted) await pause();
+      try {
+        await round();
+      } catch (error) {
+        if (stopped.signal.aborted) return;
+        log.warn({ error }, 'the outbox cannot reach its rows and tries again');
+        await clock.sleep(pollMs, stopped.signal);
+      }
     }
   };
   const looping = loop().catch((error: unknown) => log.error({ error }, 'the outbox stopped'));

@@ -1,3 +1,4 @@
+import type { Kysely } from 'kysely';
 import { describe, expect, test } from 'vitest';
 import {
   type AcquisitionTables,
@@ -7,19 +8,18 @@ import {
 import type { AcquisitionStore } from '../../connector/management/ports.ts';
 import type { Did, ParticipantId } from '../../contracts/ids.ts';
 import { migrate } from '../../kernel/sql/migrate.ts';
-import { openSqlite } from '../../kernel/sql/sqlite.ts';
+import { onDatabases } from '../support/databases.ts';
 
 const us = 'us' as ParticipantId;
 const provider = 'did:web:provider.example' as Did;
 const dataset = 'urn:rain';
 
-const adapters: Readonly<Record<string, () => Promise<AcquisitionStore>>> = {
-  sqlite: async () => {
-    const { db } = openSqlite<AcquisitionTables>({ path: ':memory:' });
+const adapters: Readonly<Record<string, () => Promise<AcquisitionStore>>> = onDatabases(
+  async (db: Kysely<AcquisitionTables>) => {
     await migrate(db, 'acquisitions', acquisitionMigrations);
     return createSqlAcquisitionStore(db);
   },
-};
+);
 
 describe.each(Object.entries(adapters))('AcquisitionStore on %s', (_name, create) => {
   test('gives what was begun for a dataset, the newest first, up to the limit', async () => {

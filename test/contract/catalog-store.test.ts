@@ -1,10 +1,11 @@
+import type { Kysely } from 'kysely';
 import { describe, expect, test } from 'vitest';
 import { createSqlCatalogStore } from '../../connector/adapters/sql/catalog-store.ts';
 import { type CatalogTables, catalogMigrations } from '../../connector/adapters/sql/catalog-tables.ts';
 import type { Asset, CatalogStore, Offer, Seen, Showing, Stretch } from '../../connector/catalog/ports.ts';
 import type { ParticipantId } from '../../contracts/ids.ts';
 import { migrate } from '../../kernel/sql/migrate.ts';
-import { openSqlite } from '../../kernel/sql/sqlite.ts';
+import { onDatabases } from '../support/databases.ts';
 
 const us = 'us' as ParticipantId;
 const assetOf = (id: string, title = 'Rain'): Asset => ({
@@ -32,13 +33,12 @@ const offerOf = (id: string, asset: string): Offer => ({
 const everybody: Showing = { readers: [''], turnsAt: null };
 const seen: Seen = { readers: ['', 'did:web:reader.example'], assurances: ['cosigned', 'plain-dsp'] };
 
-const adapters: Readonly<Record<string, () => Promise<CatalogStore>>> = {
-  sqlite: async () => {
-    const { db } = openSqlite<CatalogTables>({ path: ':memory:' });
+const adapters: Readonly<Record<string, () => Promise<CatalogStore>>> = onDatabases(
+  async (db: Kysely<CatalogTables>) => {
     await migrate(db, 'catalog', catalogMigrations);
     return createSqlCatalogStore(db);
   },
-};
+);
 
 describe.each(Object.entries(adapters))('CatalogStore on %s', (_name, create) => {
   test('gives back what was put, for its participant only', async () => {

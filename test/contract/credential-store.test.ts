@@ -1,3 +1,4 @@
+import type { Kysely } from 'kysely';
 import { describe, expect, test } from 'vitest';
 import {
   createSqlCredentialStore,
@@ -22,7 +23,7 @@ import type { CredentialFacts } from '../../contracts/vc/credential.ts';
 import { type Clock, manualClock } from '../../kernel/clock.ts';
 import { migrate } from '../../kernel/sql/migrate.ts';
 import { outboxMigrations } from '../../kernel/sql/outbox.ts';
-import { openSqlite } from '../../kernel/sql/sqlite.ts';
+import { onDatabases } from '../support/databases.ts';
 
 const us = 'us' as ParticipantId;
 const other = 'other' as ParticipantId;
@@ -64,9 +65,8 @@ interface Adapter {
   readonly tasks: () => Promise<readonly string[]>;
 }
 
-const adapters: Readonly<Record<string, (clock: Clock) => Promise<Adapter>>> = {
-  sqlite: async (clock) => {
-    const { db } = openSqlite<IdentityTables>({ path: ':memory:' });
+const adapters: Readonly<Record<string, (clock: Clock) => Promise<Adapter>>> = onDatabases(
+  async (db: Kysely<IdentityTables>, clock: Clock) => {
     await migrate(db, 'outbox', outboxMigrations as never);
     await migrate(db, 'identity', identityMigrations);
     return {
@@ -77,7 +77,7 @@ const adapters: Readonly<Record<string, (clock: Clock) => Promise<Adapter>>> = {
         (await db.selectFrom('outbox').selectAll().execute()).map((row) => `${row.topic} ${row.subject}`),
     };
   },
-};
+);
 
 const cases = Object.entries(adapters).map(
   ([name, create]) => [name, (clock = manualClock(500)) => create(clock)] as const,

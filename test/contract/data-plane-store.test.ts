@@ -8,13 +8,13 @@ import {
 import type { Application, Grant, IssuedToken } from '../../connector/data-plane/ports.ts';
 import type { Did, ParticipantId } from '../../contracts/ids.ts';
 import { migrate } from '../../kernel/sql/migrate.ts';
-import { openSqlite } from '../../kernel/sql/sqlite.ts';
+import { databases } from '../support/databases.ts';
 
 const us = 'us' as ParticipantId;
 const others = 'others' as ParticipantId;
 
-const open = async () => {
-  const { db } = openSqlite<DataPlaneTables>({ path: ':memory:' });
+const openTables = async (empty: (typeof databases)[string]) => {
+  const { db } = await empty<DataPlaneTables>();
   await migrate(db, 'data-plane', dataPlaneMigrations);
   return db;
 };
@@ -51,7 +51,9 @@ const token: IssuedToken = {
   expiresAt: 2,
 };
 
-describe('GrantStore on sqlite', () => {
+describe.each(Object.entries(databases))('GrantStore on %s', (_name, empty) => {
+  const open = () => openTables(empty);
+
   test('a grant takes the place of the one before, and is gone when it is removed', async () => {
     const store = createSqlGrantStore(await open());
     await store.put(grant);
@@ -67,7 +69,7 @@ describe('GrantStore on sqlite', () => {
   test('the same secret never opens two transfers', async () => {
     const store = createSqlGrantStore(await open());
     await store.put(grant);
-    await expect(store.put({ ...grant, transfer: 'urn:uuid:2' })).rejects.toThrow('UNIQUE');
+    await expect(store.put({ ...grant, transfer: 'urn:uuid:2' })).rejects.toThrow(/unique/i);
   });
 
   test('a token is kept with its evidence, for its participant alone, once', async () => {
@@ -76,13 +78,15 @@ describe('GrantStore on sqlite', () => {
     expect(await store.findToken(us, 'j1')).toEqual(token);
     expect(await store.findToken(others, 'j1')).toBeUndefined();
     expect(await store.findToken(us, 'j2')).toBeUndefined();
-    await expect(store.putToken(token)).rejects.toThrow('UNIQUE');
+    await expect(store.putToken(token)).rejects.toThrow(/unique/i);
   });
 });
 
 const application: Application = { participant: us, id: 'urn:app:x@1', keyHash: 'k1', createdAt: 3 };
 
-describe('ApplicationStore on sqlite', () => {
+describe.each(Object.entries(databases))('ApplicationStore on %s', (_name, empty) => {
+  const open = () => openTables(empty);
+
   test('an application is added once for each participant, with a key of its own', async () => {
     const store = createSqlApplicationStore(await open());
     expect(await store.add(application)).toBe('saved');

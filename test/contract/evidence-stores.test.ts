@@ -1,3 +1,4 @@
+import type { Kysely } from 'kysely';
 import { describe, expect, test } from 'vitest';
 import {
   createSqlAlarmStore,
@@ -31,7 +32,7 @@ import { leafHash, rootOf } from '../../contracts/ledger/tree.ts';
 import { nodeCrypto } from '../../kernel/crypto.ts';
 import { migrate } from '../../kernel/sql/migrate.ts';
 import { outboxMigrations } from '../../kernel/sql/outbox.ts';
-import { openSqlite } from '../../kernel/sql/sqlite.ts';
+import { onDatabases } from '../support/databases.ts';
 import { leafJwk } from '../support/evidence-world.ts';
 import { signEd25519 } from '../support/keys.ts';
 import { consumerDid, introduce, keys, origin, providerDid } from '../support/ledger-world.ts';
@@ -69,9 +70,8 @@ interface Stores {
   readonly tasks: () => Promise<readonly { readonly id: string; readonly subject: string; readonly due_at: number }[]>;
 }
 
-const adapters: Readonly<Record<string, () => Promise<Stores>>> = {
-  sqlite: async () => {
-    const { db } = openSqlite<RegistrationTables>({ path: ':memory:' });
+const adapters: Readonly<Record<string, () => Promise<Stores>>> = onDatabases(
+  async (db: Kysely<RegistrationTables>) => {
     await migrate(db, 'outbox', outboxMigrations as never);
     await migrate(db, 'registration', registrationMigrations);
     return {
@@ -81,7 +81,7 @@ const adapters: Readonly<Record<string, () => Promise<Stores>>> = {
         db.selectFrom('outbox').select(['id', 'subject', 'due_at']).where('topic', '=', 'registrations').execute(),
     };
   },
-};
+);
 
 describe.each(Object.entries(adapters))('RegistrationStore on %s', (_name, create) => {
   test('adds each artifact of a participant once, with its task', async () => {
@@ -191,15 +191,15 @@ describe.each(Object.entries(adapters))('PromiseStore on %s', (_name, create) =>
   });
 });
 
-const open = async () => {
-  const { db } = openSqlite<FollowedTables>({ path: ':memory:' });
+const openFollowed = async (db: Kysely<FollowedTables>) => {
   await migrate(db, 'followed', followedMigrations);
   return db;
 };
+const opened = onDatabases(openFollowed);
 
-const followedAdapters: Readonly<Record<string, () => Promise<FollowedStore>>> = {
-  sqlite: async () => createSqlFollowedStore(await open()),
-};
+const followedAdapters: Readonly<Record<string, () => Promise<FollowedStore>>> = onDatabases(
+  async (db: Kysely<FollowedTables>) => createSqlFollowedStore(await openFollowed(db)),
+);
 
 const keyLeaves = [introduce(providerDid, keys.provider), introduce(consumerDid, keys.consumer)];
 
@@ -248,19 +248,13 @@ describe.each(Object.entries(followedAdapters))('FollowedStore on %s', (_name, c
   });
 });
 
-describe('FollowedStore on a damaged database', () => {
+describe.each(Object.entries(opened))('FollowedStore on a damaged database, %s', (_name, open) => {
   test.each([
-    [
-      'a checkpoint that is none',
-      (db: Awaited<ReturnType<typeof open>>) => db.updateTable('followed_log').set({ note: 'x' }),
-    ],
-    [
-      'an entry that is none',
-      (db: Awaited<ReturnType<typeof open>>) => db.updateTable('followed_entry').set({ entry: '{}' }),
-    ],
+    ['a checkpoint that is none', (db: Kysely<FollowedTables>) => db.updateTable('followed_log').set({ note: 'x' })],
+    ['an entry that is none', (db: Kysely<FollowedTables>) => db.updateTable('followed_entry').set({ entry: '{}' })],
     [
       'an artifact that is none',
-      (db: Awaited<ReturnType<typeof open>>) => db.updateTable('followed_entry').set({ artifact: '{}' }),
+      (db: Kysely<FollowedTables>) => db.updateTable('followed_entry').set({ artifact: '{}' }),
     ],
   ])('refuses %s', async (_what, damage) => {
     const db = await open();
@@ -271,9 +265,9 @@ describe('FollowedStore on a damaged database', () => {
   });
 });
 
-const pinAdapters: Readonly<Record<string, () => Promise<LogPinStore>>> = {
-  sqlite: async () => createSqlLogPinStore(await open()),
-};
+const pinAdapters: Readonly<Record<string, () => Promise<LogPinStore>>> = onDatabases(
+  async (db: Kysely<FollowedTables>) => createSqlLogPinStore(await openFollowed(db)),
+);
 
 describe.each(Object.entries(pinAdapters))('LogPinStore on %s', (_name, create) => {
   test('keeps the first, for each broker', async () => {
@@ -294,9 +288,9 @@ describe.each(Object.entries(pinAdapters))('LogPinStore on %s', (_name, create) 
   });
 });
 
-const alarmAdapters: Readonly<Record<string, () => Promise<AlarmStore>>> = {
-  sqlite: async () => createSqlAlarmStore(await open()),
-};
+const alarmAdapters: Readonly<Record<string, () => Promise<AlarmStore>>> = onDatabases(
+  async (db: Kysely<FollowedTables>) => createSqlAlarmStore(await openFollowed(db)),
+);
 
 describe.each(Object.entries(alarmAdapters))('AlarmStore on %s', (_name, create) => {
   test('keeps each once, and lists the newest first', async () => {

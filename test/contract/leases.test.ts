@@ -1,25 +1,20 @@
-import type { Kysely } from 'kysely';
 import { describe, expect, test } from 'vitest';
 import { manualClock } from '../../kernel/clock.ts';
 import { createLeases, type LeaseTable, leaseMigrations } from '../../kernel/sql/leases.ts';
 import { migrate } from '../../kernel/sql/migrate.ts';
-import { openSqlite } from '../../kernel/sql/sqlite.ts';
+import { databases } from '../support/databases.ts';
 
-const adapters: Readonly<Record<string, () => Promise<{ readonly db: Kysely<LeaseTable> } & AsyncDisposable>>> = {
-  sqlite: async () => openSqlite<LeaseTable>({ path: ':memory:' }),
-};
-
-describe.each(Object.entries(adapters))('leases on %s', (_name, open) => {
+describe.each(Object.entries(databases))('leases on %s', (_name, open) => {
   const world = async () => {
-    const database = await open();
+    const database = await open<LeaseTable>();
     await migrate(database.db, 'lease', leaseMigrations);
     const clock = manualClock(1_000_000);
     const of = (holder: string) => createLeases({ db: database.db, clock, holder });
-    return { clock, of, [Symbol.asyncDispose]: () => database[Symbol.asyncDispose]() };
+    return { clock, of };
   };
 
   test('one at a time, also when many ask at once, and each name for itself', async () => {
-    await using it = await world();
+    const it = await world();
     const many = Array.from({ length: 20 }, (_, n) => it.of(`holder ${n}`));
     const taken = await Promise.all(many.map((leases) => leases.take('log', 1_000)));
     expect(taken.filter((lease) => lease !== undefined)).toEqual([{ fence: 1 }]);
@@ -27,7 +22,7 @@ describe.each(Object.entries(adapters))('leases on %s', (_name, open) => {
   });
 
   test('it ends by itself, and the next holder has a higher fence', async () => {
-    await using it = await world();
+    const it = await world();
     const [first, second] = [it.of('first'), it.of('second')];
     const lease = await first.take('log', 1_000);
     expect(lease).toEqual({ fence: 1 });
@@ -41,7 +36,7 @@ describe.each(Object.entries(adapters))('leases on %s', (_name, open) => {
   });
 
   test('a renewed one runs on; one that ended cannot be renewed, though nobody took it', async () => {
-    await using it = await world();
+    const it = await world();
     const [first, second] = [it.of('first'), it.of('second')];
     await first.take('log', 1_000);
     it.clock.advance(900);
@@ -55,7 +50,7 @@ describe.each(Object.entries(adapters))('leases on %s', (_name, open) => {
   });
 
   test('one that was given back is free at once, and its holder takes it anew with a higher fence', async () => {
-    await using it = await world();
+    const it = await world();
     const [first, second] = [it.of('first'), it.of('second')];
     await first.take('log', 1_000);
     expect(await first.take('log', 1_000)).toBeUndefined();

@@ -1,3 +1,4 @@
+import type { Kysely } from 'kysely';
 import { describe, expect, test } from 'vitest';
 import {
   createSqlDisputeStore,
@@ -24,7 +25,7 @@ import type {
 import type { ParticipantId } from '../../contracts/ids.ts';
 import type { StatementSums, UsageStatement } from '../../contracts/ledger/statement.ts';
 import { migrate } from '../../kernel/sql/migrate.ts';
-import { openSqlite } from '../../kernel/sql/sqlite.ts';
+import { onDatabases } from '../support/databases.ts';
 import { agreementFor, digestOf, openEntry } from '../support/meter-pair.ts';
 
 interface Stores {
@@ -36,20 +37,17 @@ interface Stores {
   readonly disputes: DisputeStore;
 }
 
-const adapters: Readonly<Record<string, () => Promise<Stores>>> = {
-  sqlite: async () => {
-    const { db } = openSqlite<MeteringTables>({ path: ':memory:' });
-    await migrate(db, 'metering', meteringMigrations);
-    return {
-      accounts: createSqlMeterAccountStore(db),
-      marks: createSqlJournalMarkStore(db),
-      drafts: createSqlStatementDraftStore(db),
-      statements: createSqlStatementStore(db),
-      usage: createSqlUsageStore(db),
-      disputes: createSqlDisputeStore(db),
-    };
-  },
-};
+const adapters: Readonly<Record<string, () => Promise<Stores>>> = onDatabases(async (db: Kysely<MeteringTables>) => {
+  await migrate(db, 'metering', meteringMigrations);
+  return {
+    accounts: createSqlMeterAccountStore(db),
+    marks: createSqlJournalMarkStore(db),
+    drafts: createSqlStatementDraftStore(db),
+    statements: createSqlStatementStore(db),
+    usage: createSqlUsageStore(db),
+    disputes: createSqlDisputeStore(db),
+  };
+});
 
 const info = agreementFor('provider', { at: 1_795_431_600_000 });
 const key: AccountKey = { participant: info.participant, role: 'provider', agreement: info.agreement };

@@ -11,10 +11,10 @@ import {
   startOutbox,
   type Task,
 } from '../../kernel/sql/outbox.ts';
-import { openSqlite } from '../../kernel/sql/sqlite.ts';
+import { databases } from '../support/databases.ts';
 
-const open = async () => {
-  const { db } = openSqlite<OutboxTable>({ path: ':memory:' });
+const openOutbox = async (empty: (typeof databases)[string]) => {
+  const { db } = await empty<OutboxTable>();
   await migrate(db, 'outbox', outboxMigrations);
   return db;
 };
@@ -31,7 +31,9 @@ const note =
   };
 const base = { clock: systemClock, random: seededRandom('outbox'), log: silentLogger, pollMs: 20 };
 
-describe('outbox on sqlite', () => {
+describe.each(Object.entries(databases))('outbox on %s', (_name, empty) => {
+  const open = () => openOutbox(empty);
+
   test('runs what was saved, and takes it away', async () => {
     const db = await open();
     const done: string[] = [];
@@ -122,6 +124,72 @@ describe('outbox on sqlite', () => {
     expect(done).toEqual(['a']);
   });
 
+  test('several workers share the rows: each task runs once, and nobody waits for another', async () => {
+    const db = await open();
+    const runs = new Map<string, number>();
+    const all = Array.from({ length: 120 }, (_, n) => `task ${n}`);
+    for (const id of all) await putTask(db, task(id), 0);
+    const mail = async ({ id }: Task) => {
+      runs.set(id, (runs.get(id) ?? 0) + 1);
+      await systemClock.sleep(1);
+      return 'done' as const;
+    };
+    const start = (n: number) =>
+      startOutbox({ ...base, random: seededRandom(`worker ${n}`), db, handlers: { mail }, maxConcurrent: 5 });
+    const workers = Array.from({ length: 4 }, (_, n) => start(n));
+    await until(() => runs.size === all.length);
+    for (const worker of workers) await worker[Symbol.asyncDispose]();
+    expect([...runs.values()].filter((times) => times !== 1)).toEqual([]);
+    expect(await db.selectFrom('outbox').selectAll().execute()).toEqual([]);
+  });
+
+  test('a worker keeps what takes long, and another goes on with what a dead one had', async () => {
+    const db = await open();
+    const started: string[] = [];
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const handlersOf = (name: string) => ({
+      mail: async ({ id }: Task) => {
+        started.push(`${name} ${id}`);
+        if (id === 'long') await promise;
+        return 'done' as const;
+      },
+    });
+    const start = (name: string) =>
+      startOutbox({ ...base, random: seededRandom(name), db, handlers: handlersOf(name), leaseMs: 200 });
+    const first = start('first');
+    await putTask(db, task('long'), 0);
+    first.wake();
+    await until(() => started.length === 1);
+    await putTask(db, task('orphan'), 0);
+    const lease = { leased_until: systemClock.now() + 300, holder: 'dead' };
+    await db.updateTable('outbox').set(lease).where('id', '=', 'orphan').execute();
+    const second = start('second');
+    await until(() => started.length === 2);
+    await systemClock.sleep(500); // longer than a lease that is not renewed
+    expect(started.map((line) => line.split(' ')[1]).toSorted()).toEqual(['long', 'orphan']);
+    resolve();
+    for (const worker of [first, second]) await worker[Symbol.asyncDispose]();
+    expect(await db.selectFrom('outbox').selectAll().execute()).toEqual([]);
+  });
+
+  test('whoever stood still too long does not put back what another has by now', async () => {
+    const db = await open();
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const mail = async () => {
+      await promise;
+      return 'later' as const;
+    };
+    const worker = startOutbox({ ...base, db, handlers: { mail } });
+    await putTask(db, task('a'), 0);
+    worker.wake();
+    const row = () => db.selectFrom('outbox').select(['holder', 'attempts']).executeTakeFirstOrThrow();
+    while ((await row()).holder === '') await systemClock.sleep(2);
+    await db.updateTable('outbox').set({ holder: 'another' }).execute();
+    resolve();
+    await worker[Symbol.asyncDispose]();
+    expect(await row()).toMatchObject({ holder: 'another', attempts: 0 });
+  });
+
   test('a task that is there already stays as it is', async () => {
     const db = await open();
     await putTask(db, task('a'), 5);
@@ -130,7 +198,9 @@ describe('outbox on sqlite', () => {
   });
 });
 
-describe('a task that is hurried, on sqlite', () => {
+describe.each(Object.entries(databases))('a task that is hurried, on %s', (_name, empty) => {
+  const open = () => openOutbox(empty);
+
   test('is added when it is not there, becomes due earlier, and never later', async () => {
     const db = await open();
     const due = async () => (await db.selectFrom('outbox').select('due_at').execute()).map((row) => row.due_at);

