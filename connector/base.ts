@@ -12,7 +12,7 @@ import { createGuardedClient, type GuardedClient } from '../kernel/http/client.t
 import { type KeyNeeds, openKeys, type ParticipantKeys, participantKeyNeeds, participantKeys } from '../kernel/keys.ts';
 import type { Fail, Own } from '../kernel/lifecycle.ts';
 import type { Logger } from '../kernel/log.ts';
-import type { Metrics } from '../kernel/metrics.ts';
+import { addProcessMetrics, createMetrics, type Metrics } from '../kernel/metrics.ts';
 import { createIds, type Random } from '../kernel/random.ts';
 import { migrate } from '../kernel/sql/migrate.ts';
 import { outboxMigrations } from '../kernel/sql/outbox.ts';
@@ -30,9 +30,9 @@ import { type MeteringTables, meteringMigrations } from './adapters/sql/metering
 import { type ProcessTables, processMigrations } from './adapters/sql/process-store.ts';
 import { type RegistrationTables, registrationMigrations } from './adapters/sql/registration-store.ts';
 import { type StatusTables, statusMigrations } from './adapters/sql/status-store.ts';
-import { measuredTransport, openMetrics } from './compose-metrics.ts';
 import type { ConnectorConfig } from './config.ts';
 import type { PeerTransport } from './exchange/ports.ts';
+import { measuredTransport } from './measuring.ts';
 import { type ConnectorParts, partOf } from './parts.ts';
 
 /** What every slice of a connector stands on: keys, rows, the way out and the way to know who calls. */
@@ -170,7 +170,8 @@ export const openBase = async (options: BaseOptions, own: Own, wake: () => void)
   const used = sqlUsedTokens(db);
   const brokerOrigin = config.STEKKER_BROKER_URL;
   const newUuid = createIds(clock, random);
-  const metrics = openMetrics(clock);
+  const metrics = createMetrics();
+  addProcessMetrics(metrics, clock);
   return {
     ...options,
     own,
