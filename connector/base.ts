@@ -123,14 +123,15 @@ const openDatabase = async ({
   return { db, relaxed };
 };
 
-const documentOf = (keys: ParticipantKeys, root: string): string =>
+/** Without an extension there is no entry for them: that is how others know that there are none (wire §1). */
+const documentOf = (keys: ParticipantKeys, root: string, hasExtensions: boolean): string =>
   JSON.stringify(
     buildDidDocument({
       keys,
       services: {
         CredentialService: `${root}/dcp`,
         DataService: `${root}/.well-known/dspace-version`,
-        StekkerExtensions: `${root}/.well-known/stekker`,
+        ...(hasExtensions ? { StekkerExtensions: `${root}/.well-known/stekker` } : {}),
       },
     }),
   );
@@ -183,7 +184,7 @@ export const openBase = async (options: BaseOptions, own: Own, wake: () => void)
     keys,
     seal: createSecretSeal(keySet.secret('seal'), random),
     cursors: createSecretSeal(keySet.secret('seal'), random, cursorLabel),
-    document: documentOf(keys, root),
+    document: documentOf(keys, root, config.STEKKER_EXTENSIONS.length > 0),
     db,
     relaxed,
     client,

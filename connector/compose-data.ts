@@ -44,22 +44,20 @@ export const composeDataPlane = async (
     tokenEndpoint,
   });
   const app = new Hono();
-  app.route(
-    '/ext/1',
-    createTokenRoutes({
-      participantOf,
-      authenticator: () => authenticator,
-      presentations: () => identity.presentations,
-      grants: plane.grants,
-      tokens: plane.tokens,
-      terms: protocol.terms,
-      used,
-      standing: identity.status,
-      clock,
-      log,
-      tokenEndpoint,
-    }),
-  );
+  const routes = createTokenRoutes({
+    participantOf,
+    authenticator: () => authenticator,
+    presentations: () => identity.presentations,
+    grants: plane.grants,
+    tokens: plane.tokens,
+    terms: protocol.terms,
+    used,
+    standing: identity.status,
+    clock,
+    log,
+    tokenEndpoint,
+  });
+  if (config.STEKKER_EXTENSIONS.includes('tokens')) app.route('/ext/1', routes);
   return { plane, app };
 };
 

@@ -18,6 +18,7 @@ import {
 } from './agreements.ts';
 import type { Base } from './base.ts';
 import { createCatalogClient } from './catalog/client.ts';
+import { createCatalogExtensionRoutes } from './catalog/extension-routes.ts';
 import { createCatalogRoutes, createPriceRoutes } from './catalog/routes.ts';
 import { createCatalog } from './catalog/service.ts';
 import { createVisibility } from './catalog/visibility.ts';
@@ -25,6 +26,7 @@ import type { Identity } from './compose-identity.ts';
 import type { Usage } from './compose-usage.ts';
 import type { Grants } from './data-plane/grants.ts';
 import type { ProcessEventNotice } from './exchange/ports.ts';
+import { announced, canCosign, type ExtensionId } from './extensions.ts';
 import { createAgreements } from './negotiation/agreements.ts';
 import { createPolicyDecisions } from './negotiation/decisions.ts';
 import { createAgreementRoutes } from './negotiation/extension-routes.ts';
@@ -39,13 +41,6 @@ import { createTransfers } from './transfer/service.ts';
 
 /** The Dataspace Protocol in both roles: what is on offer, what is agreed, what is transferred. */
 
-/** Extensions of ours, as they are announced (wire §1). */
-const extensions = [
-  { id: 'agreements', version: '1', path: '/ext/1/agreements' },
-  { id: 'statements', version: '1', path: '/ext/1/statements' },
-  { id: 'tokens', version: '1', path: '/ext/1/tokens' },
-];
-
 const versions = {
   protocolVersions: [
     {
@@ -59,11 +54,11 @@ const versions = {
 };
 
 /** Documents that everybody may read. */
-const wellKnown = (): Hono => {
+const wellKnown = (served: readonly ExtensionId[]): Hono => {
   const app = new Hono();
   const headers = { 'access-control-allow-origin': '*', 'cache-control': 'public, max-age=60' };
   app.get('/.well-known/dspace-version', (c) => c.json(versions, 200, headers));
-  app.get('/.well-known/stekker', (c) => c.json({ extensions }, 200, headers));
+  if (served.length > 0) app.get('/.well-known/stekker', (c) => c.json(announced(served), 200, headers));
   return app;
 };
 
@@ -79,15 +74,16 @@ const composeCatalog = (base: Base) => {
   const { db, clock, newId, seal, cursors, config, did, base: address, broker, resolver, sourceClient } = base;
   const store = createSqlCatalogStore(db);
   const templates = readPolicyTemplates();
-  const hasExtensions = async (caller: Did) =>
-    caller === broker?.did || (await resolver.resolve(caller))?.endpoint('StekkerExtensions') !== undefined;
+  const canBoth = async (caller: Did) =>
+    canCosign(config.STEKKER_EXTENSIONS) &&
+    (caller === broker?.did || (await resolver.resolve(caller))?.endpoint('StekkerExtensions') !== undefined);
   const catalog = createCatalog({
     store,
     clock,
     newId,
     seal,
     cursors,
-    visibility: createVisibility({ canCosign: (_participant, caller) => hasExtensions(caller) }),
+    visibility: createVisibility({ canCosign: (_participant, caller) => canBoth(caller) }),
     self: () => ({ did, base: address, title: config.STEKKER_NAME }),
     checkUpstream: sourceClient.check,
     checkPath: createPathCheck(config.STEKKER_DATA),
@@ -215,14 +211,20 @@ export const composeProtocol = (base: Base, parts: ProtocolParts) => {
   const signed = { participantOf, log, authenticate: identity.authenticateParty };
   const registered = usage.evidence?.registered ?? { find: async () => undefined };
   const ending = negotiations;
-  const app = wellKnown();
+  const served = base.config.STEKKER_EXTENSIONS;
+  const app = wellKnown(served);
   app.route(protocolPath, createCatalogRoutes(its.catalog, { ...routes, base: () => base.base }));
   app.route(protocolPath, createNegotiationRoutes(negotiations, routes));
   app.route(protocolPath, createTransferRoutes(transfers, routes));
   const { exchange } = negotiations;
-  app.route('/ext/1', createAgreementRoutes({ ...signed, its: exchange, agreements, ending, registered }));
-  app.route('/ext/1', createPriceRoutes(its.catalog, { participantOf }));
-  app.route('/ext/1', usage.metering.routes(signed));
+  const serve = (id: ExtensionId, at: string, its: Hono): void => {
+    if (served.includes(id)) app.route(at, its);
+  };
+  serve('agreements', '/ext/1', createAgreementRoutes({ ...signed, its: exchange, agreements, ending, registered }));
+  serve('statements', '/ext/1', usage.metering.routes(signed));
+  const address = () => `${base.root}/ext/1/catalog`;
+  serve('catalog', '/ext/1/catalog', createCatalogExtensionRoutes(its.catalog, { ...routes, address }));
+  if (served.length > 0) app.route('/ext/1', createPriceRoutes(its.catalog, { participantOf }));
   const agreed = (participant: ParticipantId, id: string) => negotiations.findByAgreement(participant, id);
   return {
     app,

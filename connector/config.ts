@@ -10,6 +10,7 @@ import {
   setting,
   type ValuesOf,
 } from '../kernel/settings.ts';
+import { extensionsText } from './extensions.ts';
 
 /** `ID=ADDRESS` words: under an address stands the version document of the peer (dsp §3). */
 const peersText = listText.transform((words, { addIssue }): ReadonlyMap<string, string> => {
@@ -95,6 +96,11 @@ export const connectorSettings = {
     listText,
     'DIDs of the accreditors whose accreditations count here, space separated.',
     'did:web:accreditor.example',
+  ),
+  STEKKER_EXTENSIONS: setting(
+    extensionsText,
+    'Extensions of the protocol that are announced and served: `all`, `none`, or names with spaces between them. With `none`, only `plain-dsp` offers are shown and agreed.',
+    'all',
   ),
   STEKKER_STATEMENT_INTERVAL_SECONDS: setting(
     integerText(1, 86_400).prefault('300'),

@@ -20,6 +20,7 @@ export const errorTable = {
     status: 400,
     title: 'The path, the query or a header of the request is not of the form that is asked for.',
   },
+  'cursor-expired': { status: 410, title: 'The cursor is too old: read everything again, and go on from there.' },
   'not-found': { status: 404, title: 'There is nothing here for this caller.' },
   'method-not-allowed': { status: 405, title: 'This path does not take this method.' },
   'too-many-requests': { status: 429, title: 'Too many requests.' },

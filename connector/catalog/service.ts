@@ -3,6 +3,7 @@ import { AppError } from '../../contracts/errors.ts';
 import type { Did, ParticipantId } from '../../contracts/ids.ts';
 import type { JsonObject } from '../../contracts/json.ts';
 import type { PricePlan } from '../../contracts/ledger/price-plan.ts';
+import { type Changes, createChanges } from './changes.ts';
 import { type Cursors, createCursors } from './cursors.ts';
 import { createOwning, type Owning, type OwningOptions } from './owning.ts';
 import type { CursorSeal, Offer, OfferedAsset, Seen, Viewer } from './ports.ts';
@@ -24,7 +25,7 @@ export interface CatalogPage {
   readonly previous: string | undefined;
 }
 
-export interface CatalogService extends Owning, Publishing, Turning {
+export interface CatalogService extends Owning, Publishing, Turning, Changes {
   /** One page for this caller, the first without a cursor. @throws AppError `request-invalid` for a cursor of somebody else. */
   readonly page: (participant: ParticipantId, caller: Did, cursor: string | undefined) => Promise<CatalogPage>;
   readonly dataset: (participant: ParticipantId, caller: Did, id: string) => Promise<JsonObject>;
@@ -119,6 +120,7 @@ export const createCatalog = (options: CatalogOptions): CatalogService => {
     ...owning,
     ...turning,
     ...createPublishing({ ...options, owning }),
+    ...createChanges(its),
     page: (participant, caller, cursor) => pageFor(its, participant, caller, cursor),
     dataset: (participant, caller, id) => datasetFor(options, participant, caller, id),
     pricePlan: async (participant, digest) => {

@@ -261,21 +261,45 @@ const nextSeq = async (db: Db, participant: string): Promise<number> => {
   return Number((await query.executeTakeFirstOrThrow()).head);
 };
 
-/**
- * Writes down that a dataset changes at this time. An offer of it that is due and was not turned yet is looked at as it was
- * before it was due: else what it changed would be told to nobody.
- */
-const putChange = async (db: Db, { participant, dataset }: Place, seq: number, at: number): Promise<void> => {
-  const due = await db
+/** Until when everything about a dataset was told: the time of its last change. */
+const toldUntil = async (db: Db, { participant, dataset }: Place): Promise<number> => {
+  const row = await db
+    .selectFrom('catalog_change')
+    .select('at')
+    .where('participant', '=', participant)
+    .where('dataset', '=', dataset)
+    .orderBy('seq', 'desc')
+    .limit(1)
+    .executeTakeFirst();
+  return Number(row?.at ?? 0);
+};
+
+/** The first time at which an offer of a dataset turns and was not turned yet; 0 for none. */
+const firstTurn = async (db: Db, { participant, dataset }: Place): Promise<number> => {
+  const row = await db
     .selectFrom('offer')
     .select(({ fn }) => fn.min('turns_at').as('turns_at'))
     .where('participant', '=', participant)
     .where('asset', '=', dataset)
     .where('withdrawn_seq', '=', standing)
     .executeTakeFirst();
-  const turnsAt = Number(due?.turns_at ?? 0);
-  const wasAt = turnsAt > 0 && turnsAt <= at ? turnsAt - 1 : at;
-  await db.insertInto('catalog_change').values({ participant, seq, dataset, was_at: wasAt, at }).execute();
+  return Number(row?.turns_at ?? 0);
+};
+
+/**
+ * Writes down that a dataset changes at this time. An offer of it that is due and was not turned yet is looked at as it was
+ * before it was due: else what it changed would be told to nobody. And nothing that was told is told again: the changes of
+ * one dataset follow on each other, also when the clock went back.
+ */
+const putChange = async (db: Db, place: Place, seq: number, now: number): Promise<void> => {
+  const told = await toldUntil(db, place);
+  const at = Math.max(now, told);
+  const turnsAt = await firstTurn(db, place);
+  const wasAt = turnsAt > 0 && turnsAt <= at ? Math.max(turnsAt - 1, told) : at;
+  await db
+    .insertInto('catalog_change')
+    .values({ ...place, seq, was_at: wasAt, at })
+    .execute();
 };
 
 /** Rows of one statement. */

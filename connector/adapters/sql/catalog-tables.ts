@@ -84,6 +84,11 @@ const addChanges = async ({ schema }: Kysely<CatalogTables>): Promise<void> => {
     .addColumn('at', 'bigint', (column) => column.notNull())
     .addPrimaryKeyConstraint('catalog_change_pk', ['participant', 'seq'])
     .execute();
+  await schema
+    .createIndex('catalog_change_dataset')
+    .on('catalog_change')
+    .columns(['participant', 'dataset', 'seq'])
+    .execute();
 };
 
 export const catalogMigrations: readonly Migration<CatalogTables>[] = [
