@@ -20,4 +20,3 @@ export const catalogChanges = z.looseObject({
   changes: z.array(catalogChange).max(200),
   cursor: z.string().min(1).max(4096),
 });
-export type CatalogChanges = z.infer<typeof catalogChanges>;
