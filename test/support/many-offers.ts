@@ -13,6 +13,15 @@ export interface ManyOffers {
 }
 
 const pieceSize = 500;
+const plan = canonicalize({
+  v: 1,
+  type: 'price-plan',
+  currency: 'EUR',
+  scale: '2',
+  lines: [],
+  notice: '',
+  free: true,
+});
 
 const rulesOf = ({ reader, without }: ManyOffers): string => {
   const name = (operator: string, rightOperand: string) => [{ leftOperand: 'recipient', operator, rightOperand }];
@@ -52,6 +61,8 @@ export const fillCatalog = async (db: Kysely<CatalogTables>, its: ManyOffers): P
         turns_at: null,
       }));
       await transaction.insertInto('offer').values(offers).execute();
+      const plans = piece.map((id) => ({ participant, digest: `plan ${id}`, plan }));
+      await transaction.insertInto('price_plan').values(plans).execute();
       const showing = piece.map((id) => ({
         participant,
         reader: its.reader ?? '',

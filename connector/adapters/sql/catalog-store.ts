@@ -1,6 +1,7 @@
 import { type Kysely, sql } from 'kysely';
 import type { ParticipantId } from '../../../contracts/ids.ts';
 import { canonicalize, type Json } from '../../../contracts/json.ts';
+import { createTurnsByKey } from '../../../kernel/turns.ts';
 import type {
   Asset,
   CatalogReader,
@@ -417,20 +418,23 @@ const forgetChanges = async (db: Db, participant: ParticipantId, before: number,
   return old.length;
 };
 
-/** The catalog of all participants of a deployment over SQL. */
-export const createSqlCatalogStore = (db: Db): CatalogStore => ({
-  putAsset: (asset) => putAsset(db, asset),
-  putPricePlan: async (participant, digest, plan) => {
-    const values = { participant, digest, plan: canonicalize(plan) };
-    await db
-      .insertInto('price_plan')
-      .values(values)
-      .onConflict((conflict) => conflict.doNothing())
-      .execute();
-  },
-  putOffer: (offer, showing) => putOffer(db, offer, showing),
-  withdraw: (participant, offer, at) => withdraw(db, participant, offer, at),
-  turn: (due, showing, at) => turn(db, due, showing, at),
-  forgetChanges: (participant, before, limit) => forgetChanges(db, participant, before, limit),
-  read: createReader(db),
-});
+/** The catalog of all participants of a deployment over SQL. Whoever changes one waits here, so that only programs can meet at its rows. */
+export const createSqlCatalogStore = (db: Db): CatalogStore => {
+  const inTurn = createTurnsByKey();
+  return {
+    putAsset: (asset) => putAsset(db, asset),
+    putPricePlan: async (participant, digest, plan) => {
+      const values = { participant, digest, plan: canonicalize(plan) };
+      await db
+        .insertInto('price_plan')
+        .values(values)
+        .onConflict((conflict) => conflict.doNothing())
+        .execute();
+    },
+    putOffer: (offer, showing) => inTurn(offer.participant, () => putOffer(db, offer, showing)),
+    withdraw: (participant, offer, at) => inTurn(participant, () => withdraw(db, participant, offer, at)),
+    turn: (due, showing, at) => inTurn(due.offer.participant, () => turn(db, due, showing, at)),
+    forgetChanges: (participant, before, limit) => forgetChanges(db, participant, before, limit),
+    read: createReader(db),
+  };
+};
