@@ -63,7 +63,7 @@ const startLedger = async (folder: string): Promise<{ ledger: Ledger; close: () 
     store: sqlLogStore(rows.db),
     artifacts: sqlArtifactStore(rows.db),
     joinCodes: sqlJoinCodeStore(rows.db),
-    files: fileLogFiles(nodeFiles, join(folder, 'log')),
+    files: fileLogFiles(nodeFiles, join(folder, 'log'), 'a'),
     signed: fileSignedStore({ files: nodeFiles, crypto: nodeCrypto, token: 'bench' }, join(folder, 'intent')),
     keys: nodeLogKeys(origin, { log: keys.log.privateKey, registry: keys.registry.privateKey }),
     seal: aesArtifactSeal(random.bytes(32), random),

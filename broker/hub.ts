@@ -109,7 +109,7 @@ const codeLifetimeMs = 60_000;
 
 /** The broker's own keys come first, in the same way as everybody's (ledger §4). */
 const introduceOwnKeys = async ({ did, keys, document, clock }: Base, ledger: Ledger): Promise<void> => {
-  if (ledger.hasJoined(did)) return;
+  if (await ledger.hasJoined(did)) return;
   const joinCode = await ledger.issueJoinCode(did, codeLifetimeMs);
   const artifact = firstKeyEvent(keys, document, clock.now());
   await ledger.register({ kind: 'key-event', artifact, joinCode }, did);
@@ -176,7 +176,7 @@ const composeLog = async (base: Base, listeners: EntryListeners) => {
   const origin = await findOrigin(base);
   const keys = nodeLogKeys(origin, { log: keySet.key('log'), registry: keySet.key('registry') });
   const policy = `log ${keys.vkey}\nquorum none\n`;
-  const files = fileLogFiles(nodeFiles, join(config.STEKKER_DATA, 'log'));
+  const files = fileLogFiles(nodeFiles, join(config.STEKKER_DATA, 'log'), toHex(base.random.bytes(8)));
   const anchoring = await composeAnchoring(base, { origin, policy, files });
   const parts: LogParts = {
     origin,

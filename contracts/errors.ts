@@ -68,6 +68,7 @@ export const errorTable = {
   'entry-refused': { status: 422, title: 'The artifact is not one that the log registers.' },
   'statement-conflict': { status: 409, title: 'Another statement is registered for this number.' },
   'log-stopped': { status: 503, title: 'The log has stopped and waits for its operator.' },
+  'log-moved': { status: 503, title: 'Another process writes this log now; ask again.' },
   'log-not-believed': { status: 503, title: 'The log shows something that cannot be true.' },
   'not-yet': { status: 503, title: 'This cannot be answered yet; ask again.' },
   busy: { status: 503, title: 'The queue is full; ask again later.' },

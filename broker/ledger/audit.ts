@@ -4,8 +4,8 @@ import { AppError } from '../../contracts/errors.ts';
 import { bundlePath, tilePath, tilesOf, tileWidth } from '../../contracts/ledger/tiles.ts';
 import type { Logger } from '../../kernel/log.ts';
 import { emptyEdge, rootOfEdge } from './edge.pure.ts';
-import type { LogFile, LogFiles, LogStore, Origin } from './ports.ts';
-import { filesBetween, type Published } from './publisher.ts';
+import type { LogFile, LogFiles, LogStore, Origin, Published } from './ports.ts';
+import { filesBetween } from './publisher.ts';
 
 /** The audit of what a log serves: each file is a function of the rows, and the rows lead to the published root. */
 

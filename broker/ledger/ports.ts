@@ -104,6 +104,19 @@ export interface Batch {
   readonly from: number;
   readonly head: LogHead;
   readonly entries: readonly NewEntry[];
+  /** Of the lease that it is written under. */
+  readonly fence: Fence;
+}
+
+/** The number of a lease to write, which grows with each; null where one process is alone with its log. */
+export type Fence = number | null;
+
+/** A checkpoint that is published. */
+export interface Published {
+  readonly size: number;
+  /** b64u */
+  readonly root: string;
+  readonly note: string;
 }
 
 /** Keys of rows that a batch depends on. */
@@ -129,16 +142,63 @@ export interface Known {
 
 /**
  * The rows of the log. `commit` is atomic and durable when it resolves, and refuses (`conflict`) unless the rows have
- * exactly the size it was made for; no row is ever changed or removed.
+ * exactly the size it was made for; no row is ever changed or removed. What is written under a lease that has passed to
+ * another process is refused (`fenced`) in the same transaction.
  */
 export interface LogStore {
   readonly head: (origin: Origin) => Promise<LogHead | undefined>;
   readonly load: (origin: Origin, wanted: Wanted) => Promise<Known>;
-  readonly commit: (origin: Origin, batch: Batch) => Promise<'committed' | 'conflict'>;
+  readonly commit: (origin: Origin, batch: Batch) => Promise<'committed' | 'conflict' | 'fenced'>;
   /** Entries `begin … end-1`, in order. */
   readonly entries: (origin: Origin, begin: number, end: number) => Promise<readonly EntryRow[]>;
-  /** All public artifacts, in order of the log. */
-  readonly publicRows: (origin: Origin) => Promise<readonly PublicRow[]>;
+  /** Public artifacts of entries from this index on, in order of the log. */
+  readonly publicRows: (origin: Origin, from: number) => Promise<readonly PublicRow[]>;
+  /** The newest checkpoint that was published. */
+  readonly published: (origin: Origin) => Promise<Published | undefined>;
+  /** Puts a checkpoint in the place of the one before; never a smaller one. */
+  readonly publish: (origin: Origin, checkpoint: Published, fence: Fence) => Promise<'published' | 'fenced'>;
+}
+
+/**
+ * The right to write the log, which one process has at a time (ledger §12). A lease ends by itself; whatever is written
+ * under one that has passed on is refused by its fence, however late it comes.
+ */
+export interface WriterLease {
+  /** Undefined while another process has it. */
+  readonly take: (ms: number) => Promise<number | undefined>;
+  /** False once it has ended or passed on. */
+  readonly renew: (fence: number, ms: number) => Promise<boolean>;
+  readonly release: (fence: number) => Promise<void>;
+  /** Whether nobody has taken it since. */
+  readonly isHeld: (fence: number) => Promise<boolean>;
+}
+
+/** What a process that does not write asks of the one that does: a candidate, verified and sealed, as text. */
+export interface Handed {
+  readonly id: string;
+  readonly candidate: string;
+}
+
+/** What became of it, as text. */
+export interface Answered {
+  readonly id: string;
+  readonly outcome: string;
+}
+
+/** The queue between the processes of one log. What waits outlives them; ids sort by time. */
+export interface HandoverStore {
+  readonly put: (origin: Origin, handed: readonly Handed[]) => Promise<void>;
+  /** What has no answer yet, in order of id. */
+  readonly waiting: (origin: Origin, limit: number) => Promise<readonly Handed[]>;
+  /** Answers once and for all; a second answer changes nothing. */
+  readonly answer: (
+    origin: Origin,
+    answers: readonly Answered[],
+    its: { readonly at: number; readonly fence: Fence },
+  ) => Promise<'answered' | 'fenced'>;
+  readonly answers: (origin: Origin, ids: readonly string[]) => Promise<readonly Answered[]>;
+  /** Forgets answers that were read, and those of before a moment, ms, that nobody came for. */
+  readonly forget: (origin: Origin, read: readonly string[], before: number) => Promise<void>;
 }
 
 /** A proof that one party signed two statements for one number, as kept. */
@@ -192,6 +252,8 @@ export interface SignedHead {
   readonly size: number;
   /** b64u */
   readonly root: string;
+  /** Of the lease that it was decided under, where the log has several processes. */
+  readonly fence?: number;
 }
 
 /**

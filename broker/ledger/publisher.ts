@@ -1,21 +1,24 @@
 import { fromBase64Url, orNothing, toBase64Url, utf8 } from '../../contracts/bytes.ts';
 import type { Crypto } from '../../contracts/crypto.ts';
-import { AppError, isAppError } from '../../contracts/errors.ts';
+import { AppError } from '../../contracts/errors.ts';
 import { ed25519Spki } from '../../contracts/ledger/forms.ts';
 import { checkpointText, signatureLine, type VerifierKey } from '../../contracts/ledger/note.ts';
 import { bundlePath, encodeBundle, tilePath, tileWidth } from '../../contracts/ledger/tiles.ts';
 import type { Clock } from '../../kernel/clock.ts';
 import type { Logger } from '../../kernel/log.ts';
 import { type Edge, growEdge, rootOfEdge } from './edge.pure.ts';
+import { endsWriting, lostTo, movedOn } from './moved.ts';
 import type {
   CheckpointFeed,
   EntryRow,
+  Fence,
   LogFile,
   LogFiles,
   LogHead,
   LogKeys,
   LogStore,
   Origin,
+  Published,
   SignedHead,
   SignedStore,
   WitnessRound,
@@ -28,13 +31,6 @@ import type {
 
 /** Rows are read in pieces of this many entries: a whole number of tiles. */
 const chunk = 64 * tileWidth;
-
-export interface Published {
-  readonly size: number;
-  /** b64u */
-  readonly root: string;
-  readonly note: string;
-}
 
 export interface PublisherTools {
   readonly origin: Origin;
@@ -50,7 +46,11 @@ export interface PublisherTools {
   readonly intervalMs: number;
   readonly witness: WitnessRound;
   readonly feed: CheckpointFeed;
-  /** The log cannot go on: another process signs for it, or rows and tiles differ. */
+  /** Of the lease that is written under. */
+  readonly fence: Fence;
+  /** @throws AppError `log-moved` when another process has taken the lease. */
+  readonly assertHeld: () => Promise<void>;
+  /** This writer cannot go on: another process signs for the log, or rows and tiles differ. */
   readonly onFatal: (error: AppError) => void;
 }
 
@@ -153,6 +153,13 @@ export class Publisher {
     this.#isOver = true;
   }
 
+  /** Ends without another word: this process writes no more. */
+  async abandon(): Promise<void> {
+    this.#isOver = true;
+    this.#pause.abort();
+    await this.#running;
+  }
+
   /** One round of steps 4 to 7 for everything that is committed. */
   async publish(): Promise<void> {
     const target = this.#target;
@@ -161,20 +168,30 @@ export class Publisher {
     if (toBase64Url(rootOfEdge(this.#tools.crypto, edge)) !== target.root)
       throw new AppError('invariant-broken', { detail: `the tiles of size ${target.size} have another root` });
     this.#edge = edge;
+    await this.#tools.assertHeld();
     await this.#intend(target);
     const { note, isReached } = await this.#tools.witness(await this.#sign(target));
     if (!isReached) throw new AppError('not-yet', { detail: 'the witnesses that are needed did not cosign' });
-    await this.#tools.files.write([{ path: 'checkpoint', bytes: utf8(note) }]);
-    this.#published = { size: target.size, root: target.root, note };
+    await this.#show({ size: target.size, root: target.root, note });
     this.#tools.feed(note);
+  }
+
+  /** Step 7. The row decides what is served; the file is for whoever serves the folder, and for the next start. */
+  async #show(checkpoint: Published): Promise<void> {
+    const { origin, store, files, fence } = this.#tools;
+    if ((await store.publish(origin, checkpoint, fence)) === 'fenced') throw movedOn();
+    await files.write([{ path: 'checkpoint', bytes: utf8(checkpoint.note) }]);
+    this.#published = checkpoint;
   }
 
   /** Step 5: the decision to sign this root for this size is durable before any signature, and happens once. */
   async #intend({ size, root }: LogHead): Promise<void> {
     if (this.#signed?.size === size && this.#signed.root === root) return; // a crash came between intent and publication
-    const won = await this.#tools.signed.swap(this.#signed, { size, root });
-    if (!won) throw new AppError('log-stopped', { detail: 'another process signs for this log' });
-    this.#signed = { size, root };
+    const { fence } = this.#tools;
+    const next: SignedHead = fence === null ? { size, root } : { size, root, fence };
+    const won = await this.#tools.signed.swap(this.#signed, next);
+    if (!won) throw lostTo(fence, 'another process signs for this log');
+    this.#signed = next;
   }
 
   async #sign({ size, root }: LogHead): Promise<string> {
@@ -193,12 +210,11 @@ export class Publisher {
       await this.publish();
     } catch (cause) {
       const error = cause instanceof AppError ? cause : new AppError('internal-error', { cause });
-      const isFatal = isAppError(error, 'log-stopped') || isAppError(error, 'invariant-broken');
       this.#tools.log.error(
         { origin: this.#tools.origin, code: error.code, err: cause },
         'a checkpoint was not published',
       );
-      if (!isFatal) return;
+      if (!endsWriting(error)) return;
       this.#isOver = true;
       this.#tools.onFatal(error);
     }

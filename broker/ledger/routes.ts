@@ -39,8 +39,8 @@ const serveTile = async (ledger: Ledger, path: string): Promise<Response> => {
   return bytesResponse(bytes, 'application/octet-stream', immutable);
 };
 
-const serveCheckpoint = (ledger: Ledger): Response => {
-  const note = ledger.checkpoint;
+const serveCheckpoint = async (ledger: Ledger): Promise<Response> => {
+  const note = await ledger.newestCheckpoint();
   if (note === undefined) throw new AppError('not-found');
   return bytesResponse(new TextEncoder().encode(note), 'text/plain; charset=utf-8', 'public, max-age=1');
 };

@@ -5,7 +5,8 @@ import type { Logger } from '../../kernel/log.ts';
 import type { Candidate } from './admission.ts';
 import { type Judged, judgeBatch, wantedOf } from './batch.ts';
 import type { KeyBook } from './key-book.pure.ts';
-import type { EntryRow, LogHead, LogStore, NewEntry, Origin, SubjectRow } from './ports.ts';
+import { endsWriting, lostTo, movedOn } from './moved.ts';
+import type { EntryRow, Fence, LogHead, LogStore, NewEntry, Origin, SubjectRow } from './ports.ts';
 import { viewOf } from './rules.ts';
 
 /** Steps 2 and 3 of the sequencer (ledger §12): one batch after the other gets its indexes in one durable commit. */
@@ -36,6 +37,10 @@ export interface SequencerTools {
   readonly clock: Clock;
   readonly log: Logger;
   readonly limits: SequencerLimits;
+  /** Of the lease that is written under. */
+  readonly fence: Fence;
+  /** This writer cannot go on. */
+  readonly onFatal: (error: AppError) => void;
   /** Hears of each new head, once it is durable. */
   readonly onCommit: (head: LogHead) => void;
   /** Hears of each entry after that. */
@@ -48,8 +53,9 @@ interface Waiting {
   readonly reject: (error: AppError) => void;
 }
 
-const stopsTheLog = (error: AppError): boolean =>
-  isAppError(error, 'log-stopped') || isAppError(error, 'invariant-broken');
+/** What somebody is told who waits for an index from a sequencer that stopped: where another process goes on, that. */
+const toldBy = (cause: AppError): AppError =>
+  isAppError(cause, 'log-moved') ? cause : new AppError('log-stopped', { cause });
 
 export class Sequencer {
   readonly #tools: SequencerTools;
@@ -78,10 +84,11 @@ export class Sequencer {
   /**
    * Resolves once the candidate's fate is durable.
    *
-   * @throws AppError `busy` when the queue is full, `log-stopped` when this log does not go on, what the store throws.
+   * @throws AppError `busy` when the queue is full, `log-stopped` when this log does not go on, `log-moved` when another
+   * process writes it, what the store throws.
    */
   submit(candidate: Candidate): Promise<Outcome> {
-    if (this.#stopped !== undefined) return Promise.reject(new AppError('log-stopped', { cause: this.#stopped }));
+    if (this.#stopped !== undefined) return Promise.reject(toldBy(this.#stopped));
     if (this.#isClosing || this.#waiting.length >= this.#tools.limits.maxWaiting)
       return Promise.reject(new AppError('busy', { retryAfterSeconds: 1 }));
     return new Promise((resolve, reject) => {
@@ -97,10 +104,11 @@ export class Sequencer {
   stop(cause: AppError): void {
     if (this.#stopped !== undefined) return;
     this.#stopped = cause;
-    this.#tools.log.error({ origin: this.#tools.origin, code: cause.code }, `the log stops: ${cause.message}`);
+    this.#tools.log.error({ origin: this.#tools.origin, code: cause.code }, `the log stops here: ${cause.message}`);
     const left = this.#waiting.splice(0);
-    for (const { reject } of left) reject(new AppError('log-stopped', { cause }));
+    for (const { reject } of left) reject(toldBy(cause));
     this.#endPause?.();
+    this.#tools.onFatal(cause);
   }
 
   /** Takes no more, and resolves when everything that waited has its answer. */
@@ -153,17 +161,18 @@ export class Sequencer {
     } catch (cause) {
       const error = cause instanceof AppError ? cause : new AppError('internal-error', { cause });
       for (const { reject } of batch) reject(error);
-      if (stopsTheLog(error)) this.stop(error);
+      if (endsWriting(error)) this.stop(error);
       else log.error({ origin, code: error.code }, `a batch was not committed: ${error.message}`);
     }
   }
 
   async #commit(entries: readonly NewEntry[], next: LogHead): Promise<void> {
-    const { origin, store, keyBook, onCommit, onEntry } = this.#tools;
+    const { origin, store, keyBook, fence, onCommit, onEntry } = this.#tools;
     const result = await store
-      .commit(origin, { from: this.#head.size, head: next, entries })
+      .commit(origin, { from: this.#head.size, head: next, entries, fence })
       .catch((cause: unknown) => this.#whatHappened(next, cause));
-    if (result === 'conflict') throw new AppError('log-stopped', { detail: 'another sequencer wrote to this log' });
+    if (result === 'fenced') throw movedOn();
+    if (result === 'conflict') throw lostTo(fence, 'another sequencer wrote to this log');
     this.#head = next;
     for (const { subject } of entries) if (subject.kind === 'public') keyBook.add(subject.row);
     onCommit(next);
@@ -173,7 +182,7 @@ export class Sequencer {
   /** After an error nobody knows what the commit did: the rows say. Nothing done: the error is the submitters'. */
   async #whatHappened(next: LogHead, cause: unknown): Promise<'committed' | 'conflict'> {
     const found = await this.#tools.store.head(this.#tools.origin).catch((unreadable: unknown) => {
-      throw new AppError('log-stopped', { detail: 'the rows cannot be read', cause: unreadable });
+      throw lostTo(this.#tools.fence, 'the rows cannot be read', unreadable);
     });
     if (found?.size === this.#head.size && found.root === this.#head.root) throw cause;
     return found?.size === next.size && found.root === next.root ? 'committed' : 'conflict';

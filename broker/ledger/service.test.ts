@@ -402,7 +402,7 @@ describe('keys in the log', () => {
     expect(await reasonOf(ledger.register(byOther, consumer.did))).toContain('not one that may be used');
     await ledger.register(keyEventBody({ of: provider, joinCode }).body, provider.did);
     expect(await reasonOf(ledger.register(byOther, consumer.did))).toContain('not one that may be used');
-    expect([ledger.hasJoined(provider.did), ledger.hasJoined(consumer.did)]).toEqual([true, false]);
+    expect([await ledger.hasJoined(provider.did), await ledger.hasJoined(consumer.did)]).toEqual([true, false]);
     const late = await ledger.issueJoinCode(consumer.did, 60_000);
     clock.jump = 61_000;
     expect(
@@ -447,7 +447,7 @@ describe('keys in the log', () => {
       changes: { clock: { sleep: clock.sleep, now: () => clock.now() + clock.jump } },
     });
     const first = keyEventBody({ of: provider });
-    const withCode = await bench.store.publicRows(origin);
+    const withCode = await bench.store.publicRows(origin, 0);
     const firstHash = toBase64Url(nodeCrypto.sha256(utf8(withCode[1]?.text ?? '')));
     expect(first.hash).toBe(firstHash);
     const introduced = following('introduce', second, firstHash);
@@ -530,7 +530,7 @@ describe('keys in the log', () => {
     });
     expect(await reasonOf(ledger.register(selfMade.body, provider.did))).toContain('only the registry recovers');
     const { index } = await ledger.recover({ did: provider.did as never, document: null, keys: keysOf(second) });
-    const rows = await bench.store.publicRows(origin);
+    const rows = await bench.store.publicRows(origin, 0);
     expect(rows.at(-1)).toMatchObject({ index, kind: 'key-event' });
     expect(await reasonOf(ledger.register(agreementBody().body, provider.did))).toContain('counts now');
     expect(await reasonOf(ledger.register(agreementBody({ signers: [second, consumer] }).body, provider.did))).toBe(

@@ -1,6 +1,6 @@
 import { fromBase64Url, orNothing, toBase64, toBase64Url, toHex, utf8 } from '../../contracts/bytes.ts';
 import type { Crypto } from '../../contracts/crypto.ts';
-import { AppError } from '../../contracts/errors.ts';
+import { AppError, isAppError } from '../../contracts/errors.ts';
 import { didOfKid } from '../../contracts/ids.ts';
 import { buildEntry, type LogEntry } from '../../contracts/ledger/entry.ts';
 import {
@@ -19,64 +19,39 @@ import { type EquivocationProof, readEquivocation, type StatementSums } from '..
 import { inclusionFromTiles } from '../../contracts/ledger/tile-proofs.ts';
 import { isIncluded } from '../../contracts/ledger/tree.ts';
 import { formatTime } from '../../contracts/time.ts';
-import type { Clock } from '../../kernel/clock.ts';
-import type { Logger } from '../../kernel/log.ts';
-import type { Random } from '../../kernel/random.ts';
+import { createIds, type Random } from '../../kernel/random.ts';
 import type { VerifyInPool } from '../../kernel/verify-pool.ts';
 import { type AdmissionTools, admit, type Candidate, joinCodeHash, publicCandidate } from './admission.ts';
 import { type AuditReport, auditFiles } from './audit.ts';
-import { createKeyBook, type KeyBook, readPublicText } from './key-book.pure.ts';
+import { Handover } from './handover.ts';
+import { createKeyBook, readPublicText } from './key-book.pure.ts';
+import { Office, type OfficeTools } from './office.ts';
 import type {
   ArtifactSeal,
   ArtifactStore,
-  ChainHead,
-  CheckpointFeed,
   EntryRow,
   FetchDidDocument,
   JoinCodeStore,
-  LogFiles,
-  LogKeys,
-  LogStore,
   Origin,
+  Published,
   Registered,
-  SignedStore,
-  SubjectRow,
-  WitnessRound,
 } from './ports.ts';
-import { Publisher } from './publisher.ts';
+import { createReplica, type Replica } from './replica.ts';
 import { dueEffects } from './rules.ts';
-import { defaultSequencerLimits, type Outcome, Sequencer, type SequencerLimits } from './sequencer.ts';
-import { checkStart } from './start.ts';
+import { defaultSequencerLimits, type Outcome } from './sequencer.ts';
+import { Term, type WritingTools } from './term.ts';
 
 /** The log as one service: registration, promises, proofs, what is public, and what only parties may read (ledger §9). */
 
-export interface LedgerOptions {
-  /** `broker.example/log/2026` */
-  readonly origin: Origin;
-  readonly store: LogStore;
+export interface LedgerOptions extends WritingTools {
   readonly artifacts: ArtifactStore;
   readonly joinCodes: JoinCodeStore;
-  readonly files: LogFiles;
-  readonly signed: SignedStore;
-  readonly keys: LogKeys;
-  readonly chain: ChainHead;
   readonly seal: ArtifactSeal;
   readonly fetchDidDocument: FetchDidDocument;
-  readonly feed: CheckpointFeed;
-  /** No witnesses without it. */
-  readonly witness?: WitnessRound;
-  readonly crypto: Crypto;
   readonly verifyInPool: VerifyInPool;
-  readonly clock: Clock;
   readonly random: Random;
-  readonly log: Logger;
   /** Whose signatures a reader should ask for; `quorum none` as long as there are no witnesses. */
   readonly policy?: string;
-  readonly limits?: Partial<SequencerLimits>;
-  /** A checkpoint is published at most this often, ms. */
-  readonly checkpointMs?: number;
-  /** Hears of each entry, in order, once it is durable; must return at once and never throw. */
-  readonly onEntry?: (subject: SubjectRow) => void;
 }
 
 /** Where an entry stands, for a receipt (ledger §11). */
@@ -98,6 +73,8 @@ const shareOfOneCaller = 0.2;
 /** How often the log looks for key events whose day has come. */
 const effectCheckMs = 60_000;
 const joinCodeBytes = 20;
+/** Longer than a lease: a writer that died is followed in this time. */
+const handoverPatienceMs = 20_000;
 
 const policyOf = (options: LedgerOptions): string => options.policy ?? `log ${options.keys.vkey}\nquorum none\n`;
 
@@ -126,93 +103,112 @@ const registryEntry =
 export class Ledger {
   readonly #options: LedgerOptions;
   readonly #key: VerifierKey;
-  readonly #keyBook: KeyBook;
-  readonly #sequencer: Sequencer;
-  readonly #publisher: Publisher;
+  readonly #replica: Replica;
   readonly #admission: AdmissionTools;
+  readonly #handover: Handover | undefined;
   readonly #closing = new AbortController();
+  #office: Office | undefined;
+  #term: Term | undefined;
   #effects: Promise<void> = Promise.resolve();
   readonly #admitting = new Map<string, number>();
   #admittingOfAll = 0;
 
-  private constructor(
-    options: LedgerOptions,
-    parts: { key: VerifierKey; keyBook: KeyBook; sequencer: Sequencer; publisher: Publisher },
-  ) {
+  private constructor(options: LedgerOptions) {
+    const { origin, store, crypto, keys, clock, random, processes } = options;
     this.#options = options;
-    this.#key = parts.key;
-    this.#keyBook = parts.keyBook;
-    this.#sequencer = parts.sequencer;
-    this.#publisher = parts.publisher;
-    this.#admission = { ...options, keyBook: parts.keyBook, publicEntry: registryEntry(options) };
+    this.#key = readKey(options);
+    const keyBook = createKeyBook(crypto, { origin, registryKey: keys.registryKey });
+    this.#replica = createReplica(store, origin, keyBook);
+    this.#admission = { ...options, keyBook: this.#replica.keyBook, publicEntry: registryEntry(options) };
+    this.#handover =
+      processes &&
+      new Handover({ ...options, ...processes, newId: createIds(clock, random), patienceMs: handoverPatienceMs });
   }
 
   /**
-   * Checks everything of ledger §12 "start-up checks", makes the genesis of a new log, and begins to work.
+   * Begins to work. Alone with its log, or the first of several processes, it checks everything of ledger §12 "start-up
+   * checks" and makes the genesis of a new log; otherwise it reads what another process writes, until it is its turn.
    *
    * @throws AppError `backup-restored`, `data-damaged`, `config-invalid`.
    */
   static async start(options: LedgerOptions): Promise<Ledger> {
-    const { origin, store, crypto, log } = options;
-    const key = readKey(options);
-    const { head, start } = await checkStart({ ...options, key });
-    const keyBook = createKeyBook(crypto, { origin, registryKey: options.keys.registryKey });
-    for (const row of await store.publicRows(origin)) keyBook.add(row);
-    const publisher: Publisher = new Publisher(
-      {
-        ...options,
-        key,
-        witness: options.witness ?? (async (note) => ({ note, isReached: true })),
-        intervalMs: options.checkpointMs ?? 1_000,
-        onFatal: (error) => sequencer.stop(error),
-      },
-      start,
-      head,
-    );
-    const sequencer: Sequencer = new Sequencer(
-      {
-        origin,
-        store,
-        keyBook,
-        crypto,
-        clock: options.clock,
-        log,
-        limits: { ...defaultSequencerLimits, ...options.limits },
-        onCommit: (next) => publisher.wake(next),
-        onEntry: options.onEntry ?? (() => undefined),
-      },
-      head,
-    );
-    const ledger = new Ledger(options, { key, keyBook, sequencer, publisher });
-    if (head.size === 0) await ledger.#makeGenesis();
-    else await ledger.#checkGenesis();
-    if (start.published !== undefined) options.feed(start.published.note);
-    publisher.wake(sequencer.head);
+    const ledger = new Ledger(options);
+    ledger.#office = await Office.open({
+      ...options,
+      replica: ledger.#replica,
+      begin: (its) => ledger.#begin(its),
+      check: () => ledger.#checkGenesis(),
+    });
     ledger.#effects = ledger.#watchEffects();
     return ledger;
+  }
+
+  /** Begins to write: what only the writer does starts with it. */
+  async #begin({ enter, ...its }: Parameters<OfficeTools['begin']>[0]): Promise<void> {
+    const term = await Term.begin(this.#options, { ...its, key: this.#key, replica: this.#replica });
+    enter(term);
+    this.#term = term; // in the first start the office is not there yet
+    if (term.head.size === 0) await this.#makeGenesis();
+    else await this.#checkGenesis();
+    if (term.published !== undefined) this.#options.feed(term.published.note);
+    term.wake();
+  }
+
+  /** The term that runs, when this process writes now. */
+  get #writing(): Term | undefined {
+    return this.#office === undefined ? this.#term : this.#office.term;
+  }
+
+  /** Work of the writer alone: begun with its turn to write and ended with it, or when the answer is disposed. */
+  whileWriting(begin: () => Promise<AsyncDisposable>): Promise<AsyncDisposable> {
+    if (this.#office === undefined) throw new AppError('invariant-broken', { detail: 'the log has not begun' });
+    return this.#office.whileWriting(begin);
   }
 
   get origin(): Origin {
     return this.#options.origin;
   }
 
+  /** How many entries there are; as of the last look, where another process writes. */
   get size(): number {
-    return this.#sequencer.head.size;
+    return this.#writing?.head.size ?? this.#replica.head()?.size ?? 0;
   }
 
-  /** False once this log takes nothing more until a new start has checked the rows. */
+  /** Whether this process writes now. */
+  get isWriter(): boolean {
+    return this.#writing !== undefined;
+  }
+
+  /** False once this log takes nothing more here until a new start has checked the rows. */
   get isWorking(): boolean {
-    return this.#sequencer.isWorking;
+    return this.#office?.stopped === undefined && this.#writing?.isWorking !== false;
   }
 
   /** Whether this DID has introduced its keys. */
-  hasJoined(did: string): boolean {
-    return this.#keyBook.historyOf(did).events.length > 0;
+  async hasJoined(did: string): Promise<boolean> {
+    const isKnown = () => this.#replica.keyBook.historyOf(did).events.length > 0;
+    if (!isKnown()) await this.#look();
+    return isKnown();
   }
 
-  /** The newest published checkpoint, or undefined before the first. */
+  /** The newest checkpoint that was published, as far as this process knows; undefined before the first. */
   get checkpoint(): string | undefined {
-    return this.#publisher.published?.note;
+    return this.#published?.note;
+  }
+
+  /** The newest checkpoint that was published, whoever did. */
+  async newestCheckpoint(): Promise<string | undefined> {
+    await this.#look();
+    return this.checkpoint;
+  }
+
+  get #published(): Published | undefined {
+    return this.#writing === undefined ? this.#replica.published() : this.#writing.published;
+  }
+
+  /** Looks what another process wrote, where this one does not write itself. */
+  async #look(): Promise<void> {
+    if (this.#writing === undefined) await this.#replica.refresh();
   }
 
   /**
@@ -223,11 +219,25 @@ export class Ledger {
   async register(body: unknown, caller: string): Promise<Registered> {
     this.#enter(caller);
     try {
+      await this.#look();
       const candidate = await admit(this.#admission, body, caller);
-      return await this.#answer(candidate, await this.#sequencer.submit(candidate));
+      return await this.#answer(candidate, await this.#submit(candidate));
     } finally {
       this.#leave(caller);
     }
+  }
+
+  /** To our own sequencer, or to that of the process which writes; when that changes meanwhile, once more. */
+  async #submit(candidate: Candidate): Promise<Outcome> {
+    const term = this.#writing;
+    if (term !== undefined)
+      try {
+        return await term.submit(candidate);
+      } catch (error) {
+        if (!isAppError(error, 'log-moved')) throw error;
+      }
+    if (this.#handover === undefined) throw new AppError('log-stopped');
+    return await this.#handover.submit(candidate);
   }
 
   #enter(caller: string): void {
@@ -255,7 +265,8 @@ export class Ledger {
     const { store, crypto, files, origin } = this.#options;
     const [row] = await store.entries(origin, index, index + 1);
     if (row === undefined) throw new AppError('not-found');
-    const published = this.#publisher.published;
+    if (index >= (this.#published?.size ?? 0)) await this.#look();
+    const published = this.#published;
     if (published === undefined || index >= published.size) throw new AppError('not-yet', { retryAfterSeconds: 1 });
     const { size, root, note } = published;
     const path = await inclusionFromTiles(crypto, { index, size }, files.read);
@@ -299,7 +310,7 @@ export class Ledger {
     const { a, b } = read.value;
     const signersOf = (one: typeof a, crypto: Crypto) =>
       one.signatures.flatMap((signature) => {
-        const spki = this.#keyBook.keyAt(signature.kid, Number.MAX_SAFE_INTEGER);
+        const spki = this.#replica.keyBook.keyAt(signature.kid, Number.MAX_SAFE_INTEGER);
         return spki !== undefined && verifySignature(crypto, signature, spki) ? [didOfKid(signature.kid)] : [];
       });
     const inA = await this.#options.verifyInPool((crypto) => signersOf(a, crypto));
@@ -340,7 +351,7 @@ export class Ledger {
   /** The operator gives a DID new keys, in everybody's sight: all others of it end (ledger §4 `recover`). */
   async recover(request: Pick<KeyEvent, 'did' | 'keys' | 'document'>): Promise<Registered> {
     const { origin, keys, clock } = this.#options;
-    const { events } = this.#keyBook.historyOf(request.did);
+    const { events } = this.#replica.keyBook.historyOf(request.did);
     const last = events.at(-1);
     if (last === undefined) throw new AppError('not-found', { detail: 'this DID never joined' });
     const event: KeyEvent = {
@@ -363,7 +374,8 @@ export class Ledger {
   /** Logs the key events whose 24 hours are over; at once for tests and operators, otherwise every minute. */
   async publishDueEffects(): Promise<void> {
     const { clock } = this.#options;
-    for (const { hash } of dueEffects(this.#keyBook.pending(), clock.now())) {
+    if (!this.isWriter) return;
+    for (const { hash } of dueEffects(this.#replica.keyBook.pending(), clock.now())) {
       const at = formatTime(clock.now());
       await this.#registerPublic(publicText({ v: 1, type: 'key-effective', event: hash, at }));
     }
@@ -371,15 +383,15 @@ export class Ledger {
 
   /** Compares every served file with the rows (ledger §17); `repair` writes again what differs. */
   audit(options: { readonly repair: boolean }): Promise<AuditReport> {
-    return auditFiles(this.#options, this.#publisher.published, options);
+    return auditFiles(this.#options, this.#published, options);
   }
 
   /** Answers everything that waits, publishes the last checkpoint, and ends. */
   async close(): Promise<void> {
     this.#closing.abort();
     await this.#effects;
-    await this.#sequencer.close();
-    await this.#publisher.close();
+    await this.#handover?.close();
+    await this.#office?.close();
   }
 
   async #makeGenesis(): Promise<void> {
@@ -401,7 +413,7 @@ export class Ledger {
   /** The keys in the data folder must be those that this log was founded with. */
   async #checkGenesis(): Promise<void> {
     const { origin, store, keys } = this.#options;
-    const [first] = await store.publicRows(origin);
+    const [first] = await store.publicRows(origin, 0);
     const genesis = first && readPublicText(first.text);
     const said = genesis?.ok && genesis.value.kind === 'genesis' ? genesis.value.value : undefined;
     if (said?.origin !== origin || said.logKey !== keys.vkey || said.registryKey !== toBase64(keys.registryKey))
@@ -412,7 +424,7 @@ export class Ledger {
     const artifact = readPublicText(text);
     if (!artifact.ok) throw new AppError('entry-refused', { detail: artifact.reason });
     const candidate = await publicCandidate(this.#admission, text, artifact.value);
-    return await this.#answer(candidate, await this.#sequencer.submit(candidate));
+    return await this.#answer(candidate, await this.#submit(candidate));
   }
 
   async #answer(candidate: Candidate, outcome: Outcome): Promise<Registered> {
@@ -437,7 +449,7 @@ export class Ledger {
     const registered = await this.#artifactAt(index);
     const a = registered === undefined ? undefined : readJws(registered, 'stekker-usage-statement+jws');
     if (a?.ok && candidate.jws !== undefined) {
-      const kids = a.value.signatures.map(({ kid }) => kid).filter((kid) => !this.#keyBook.isCompromised(kid));
+      const kids = a.value.signatures.map(({ kid }) => kid).filter((kid) => !this.#replica.keyBook.isCompromised(kid));
       const again = new Set(candidate.keys.map(({ kid }) => didOfKid(kid)));
       const against = kids.map(didOfKid).filter((did) => again.has(did));
       const proof = { type: 'equivocation-proof' as const, a: registered as GeneralJws, b: candidate.jws };

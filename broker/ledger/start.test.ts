@@ -46,13 +46,14 @@ const cutTo = async (store: Stores, size: number): Promise<Stores> => {
   const { headOf } = await import('./batch.ts');
   const { appendLeaf } = await import('../../contracts/ledger/tree.ts');
   let stack: Parameters<typeof headOf>[2] = [];
-  const publics = await store.publicRows(origin);
+  const publics = await store.publicRows(origin, 0);
   for (const row of await store.entries(origin, 0, size)) {
     stack = appendLeaf(nodeCrypto, stack, fromBase64Url(row.leaf) ?? new Uint8Array(0));
     const artifact = await store.byIndex(origin, row.index);
     const isPublic = publics.find(({ index }) => index === row.index);
     await cut.commit(origin, {
       from: row.index,
+      fence: null,
       head: headOf(nodeCrypto, row.index + 1, stack),
       entries: [
         {
@@ -292,7 +293,7 @@ describe('two sequencers at once', () => {
     const bench = await grown(4);
     const twin = await cutTo(bench.store, 4);
     const first = await bench.start();
-    const second = await bench.start({ ...withRows(twin), files: fileLogFiles(bench.files, '/twin') });
+    const second = await bench.start({ ...withRows(twin), files: fileLogFiles(bench.files, '/twin', 'a') });
     await Promise.allSettled([
       first.register(agreementBody({ name: 'a' }).body, provider.did),
       second.register(agreementBody({ name: 'b' }).body, provider.did),

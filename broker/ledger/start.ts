@@ -8,8 +8,19 @@ import { consistencyProof, isConsistent, rootOfStack, sizeOfStack } from '../../
 import type { Logger } from '../../kernel/log.ts';
 import { headOf, peaksOf } from './batch.ts';
 import { type Edge, edgeTiles, emptyEdge, growEdge, readEdge, rootOfEdge } from './edge.pure.ts';
-import type { ChainHead, LogFiles, LogHead, LogStore, Origin, SignedHead, SignedStore } from './ports.ts';
-import { type Published, type PublisherStart, writeTiles } from './publisher.ts';
+import { movedOn } from './moved.ts';
+import type {
+  ChainHead,
+  Fence,
+  LogFiles,
+  LogHead,
+  LogStore,
+  Origin,
+  Published,
+  SignedHead,
+  SignedStore,
+} from './ports.ts';
+import { type PublisherStart, writeTiles } from './publisher.ts';
 
 /**
  * Start-up checks (ledger §12), before the first signature. What was signed, published or anchored must be a beginning of
@@ -26,6 +37,8 @@ export interface StartTools {
   readonly key: VerifierKey;
   readonly crypto: Crypto;
   readonly log: Logger;
+  /** Of the lease under which this process begins to write. */
+  readonly fence: Fence;
 }
 
 interface SizedRoot {
@@ -149,10 +162,21 @@ const checkClaims = async (tools: StartTools, claims: readonly Claim[], signed: 
 };
 
 /**
+ * Decides the same once more under our own fence. From here on no line of an earlier writer counts, however late it comes:
+ * it goes on from a value that is the last one no more.
+ */
+const claimIntent = async ({ signed, fence }: StartTools, base: SignedHead, before: SignedHead | undefined) => {
+  if (fence === null) return before;
+  const mine: SignedHead = { size: base.size, root: base.root, fence };
+  if (!(await signed.swap(before, mine))) throw movedOn('an earlier writer decided in the meantime');
+  return mine;
+};
+
+/**
  * Everything is checked before anything is written; then the tiles are brought up to the rows.
  *
  * @throws AppError `backup-restored` when the rows are behind or beside what was signed, published or anchored;
- * `data-damaged` when they contradict themselves.
+ * `data-damaged` when they contradict themselves, `log-moved` when an earlier writer was still at work.
  */
 export const checkStart = async (
   tools: StartTools,
@@ -173,6 +197,7 @@ export const checkStart = async (
   ];
   const byTiles = await checkClaims(tools, claims, base);
   const from = byTiles || proven === undefined ? edge : await edgeFromRows(tools, head, base);
+  const claimed = await claimIntent(tools, base, signed);
   await tools.files.tidy();
-  return { head, start: { edge: await writeTiles(tools, from, head.size), signed, published } };
+  return { head, start: { edge: await writeTiles(tools, from, head.size), signed: claimed, published } };
 };

@@ -32,6 +32,6 @@ export interface ParticipantStore {
 
 /** The log: who has introduced keys, and codes with which one DID may do so once. */
 export interface JoinLog {
-  readonly hasJoined: (did: Did) => boolean;
+  readonly hasJoined: (did: Did) => Promise<boolean>;
   readonly issueJoinCode: (did: Did, validMs: number) => Promise<string>;
 }

@@ -24,7 +24,7 @@ const world = async () => {
   const inLog = new Set<Did>();
   const issued: string[] = [];
   const log = {
-    hasJoined: (did: Did) => inLog.has(did),
+    hasJoined: async (did: Did) => inLog.has(did),
     issueJoinCode: async (did: Did, validMs: number) => {
       issued.push(`${did} ${validMs}`);
       return `code ${issued.length}`;

@@ -62,14 +62,14 @@ export const createRegistry = ({ registry, store, log, clock }: RegistryOptions)
   };
 
   const joined = async (did: Did): Promise<void> => {
-    if (log.hasJoined(did)) await change(did, (known) => known && join(known, clock.now()));
+    if (await log.hasJoined(did)) await change(did, (known) => known && join(known, clock.now()));
   };
 
   return {
     joined,
     invite: async (invitation, notBefore = 0) => {
       const { did } = invitation;
-      const its = { hasJoined: log.hasJoined(did), now: clock.now(), notBefore };
+      const its = { hasJoined: await log.hasJoined(did), now: clock.now(), notBefore };
       const participant = await change(did, (known) => invite(registry, known, invitation, its));
       if (participant === undefined) throw new AppError('invariant-broken', { detail: 'an invitation left no trace' });
       if (its.hasJoined) return { participant, joinCode: null, expiresAt: null };
@@ -77,7 +77,7 @@ export const createRegistry = ({ registry, store, log, clock }: RegistryOptions)
       return { participant, joinCode, expiresAt: its.now + codeLifetimeMs };
     },
     member: async (did) => {
-      if (!log.hasJoined(did)) return undefined;
+      if (!(await log.hasJoined(did))) return undefined;
       await joined(did); // the log may have been faster than the note of it
       const known = await store.find(registry, did);
       return known?.state === 'joined' ? known : undefined;

@@ -19,7 +19,7 @@ describe.each([
 ])('LogFiles: %s', (_name, make, root) => {
   test('writes whole files, replaces them, drops partial forms, and reads nothing outside', async () => {
     const port: FilePort = make();
-    const files = fileLogFiles(port, `${root}/a`);
+    const files = fileLogFiles(port, `${root}/a`, 'a');
     expect(await files.read('checkpoint')).toBeUndefined();
     await files.write(paths.map((path) => ({ path, bytes: utf8(`1 ${path}`) })));
     await files.write([{ path: 'checkpoint', bytes: utf8('2') }]);
@@ -33,7 +33,7 @@ describe.each([
 
   test('tidies what a crash left under temporary names', async () => {
     const port: FilePort = make();
-    const files = fileLogFiles(port, `${root}/b`);
+    const files = fileLogFiles(port, `${root}/b`, 'a');
     await files.write([{ path: 'tile/0/x001/234.p/7', bytes: utf8('kept') }]);
     const half = await port.open(`${root}/b/.new/1`);
     await half.append(utf8('half'));
@@ -51,7 +51,7 @@ describe('LogFiles through crashes', () => {
     for (let seed = 0; seed < 600; seed += 1) {
       const random = seededRandom(`log files ${seed}`);
       const port = tornFiles();
-      const files = fileLogFiles(port, '/log');
+      const files = fileLogFiles(port, '/log', 'a');
       await files.write(paths.map((path) => ({ path, bytes: utf8(`old ${path}`) })));
       port.crashAt(1 + ((random.bytes(1)[0] ?? 0) % 48));
       const isDone = await files.write(paths.map((path) => ({ path, bytes: utf8(`new ${path}`) }))).then(
@@ -61,7 +61,7 @@ describe('LogFiles through crashes', () => {
       if (!isDone) crashes += 1;
       port.restart(random);
       for (const path of paths) {
-        const text = textOf((await fileLogFiles(port, '/log').read(path)) ?? utf8('none'));
+        const text = textOf((await fileLogFiles(port, '/log', 'a').read(path)) ?? utf8('none'));
         expect(isDone ? [`new ${path}`] : [`old ${path}`, `new ${path}`], `seed ${seed}`).toContain(text);
       }
     }

@@ -80,6 +80,7 @@ const entryAt = (index: number, subject: SubjectRow, leaf = hash(`leaf${index}`)
 
 const batchOf = (from: number, ...subjects: SubjectRow[]): Batch => ({
   from,
+  fence: null,
   head: { size: from + subjects.length, root: hash(`root${from}`), stack: [{ level: from, hash: hash('peak') }] },
   entries: subjects.map((subject, place) => entryAt(from + place, subject)),
 });
@@ -109,7 +110,7 @@ describe.each([
       [1, '{"entry":1}'],
       [2, '{"entry":2}'],
     ]);
-    expect((await store.publicRows(origin)).map(({ index, kind, at }) => [index, kind, at])).toEqual([
+    expect((await store.publicRows(origin, 0)).map(({ index, kind, at }) => [index, kind, at])).toEqual([
       [0, 'key-event', 1_000],
       [2, 'key-event', 1_002],
     ]);

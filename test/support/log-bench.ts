@@ -72,7 +72,7 @@ export const logBench = ({
     store,
     artifacts: store,
     joinCodes: store,
-    files: fileLogFiles(files, '/log'),
+    files: fileLogFiles(files, '/log', 'a'),
     signed: fileSignedStore({ files, crypto: nodeCrypto, token: 'first' }, '/intent'),
     keys: logKeys,
     chain: noChain,

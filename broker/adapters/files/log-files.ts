@@ -7,13 +7,16 @@ const workshop = '.new';
 
 const folderOf = (path: string): string => path.slice(0, path.lastIndexOf('/'));
 
-/** Files below a folder that is served: temporary name, sync, rename, sync of the folders (ledger §12 step 4). */
-export const fileLogFiles = (files: FilePort, root: string): LogFiles => {
+/**
+ * Files below a folder that is served: temporary name, sync, rename, sync of the folders (ledger §12 step 4). `token` is
+ * different in each process: no two work under one temporary name.
+ */
+export const fileLogFiles = (files: FilePort, root: string, token: string): LogFiles => {
   let made = 0;
 
   const writeTemporary = async (bytes: Uint8Array): Promise<string> => {
     made += 1;
-    const name = `${root}/${workshop}/${made}`;
+    const name = `${root}/${workshop}/${token}-${made}`;
     await files.remove(name); // what a crash left there is not appended to
     const file = await files.open(name);
     try {

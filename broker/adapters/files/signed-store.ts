@@ -5,7 +5,7 @@ import type { FilePort } from '../../../kernel/files.ts';
 import type { SignedHead, SignedStore } from '../../ledger/ports.ts';
 
 /**
- * The intent as lines that are appended and synced: `from to token check`, where `from` and `to` are `size:root`. Appending
+ * The intent as lines that are appended and synced: `from to token check`, where `from` and `to` are `size:root`, or `size:root:fence`. Appending
  * is what makes it a compare-and-swap among processes: each reads the files again afterwards, and the first line that goes
  * on from the last decision has won. A torn line is no line; a line that goes on from nothing is damage.
  *
@@ -47,11 +47,14 @@ const linesOf = (bytes: Uint8Array | undefined): string[] =>
     .toString('latin1')
     .split('\n');
 
-const textOfHead = (head: SignedHead | undefined): string => (head === undefined ? none : `${head.size}:${head.root}`);
+const textOfHead = (head: SignedHead | undefined): string => {
+  if (head === undefined) return none;
+  return `${head.size}:${head.root}${head.fence === undefined ? '' : `:${head.fence}`}`;
+};
 
 const headOf = (text: string): SignedHead => {
-  const [size, root] = text.split(':');
-  return { size: Number(size), root: root ?? '' };
+  const [size, root, fence] = text.split(':');
+  return { size: Number(size), root: root ?? '', ...(fence === undefined ? {} : { fence: Number(fence) }) };
 };
 
 const nameOf = (number: number): string => `signed-${String(number).padStart(12, '0')}`;

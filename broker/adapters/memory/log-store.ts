@@ -11,6 +11,7 @@ import type {
   NewEntry,
   Origin,
   PublicRow,
+  Published,
   StatementRow,
 } from '../../ledger/ports.ts';
 
@@ -25,6 +26,7 @@ interface Rows {
   readonly statements: Map<string, StatementRow[]>;
   readonly joinCodes: Map<string, { readonly expires: number; isUsed: boolean }>;
   readonly equivocations: EquivocationRow[];
+  published: Published | undefined;
 }
 
 const emptyRows = (): Rows => ({
@@ -38,6 +40,7 @@ const emptyRows = (): Rows => ({
   statements: new Map(),
   joinCodes: new Map(),
   equivocations: [],
+  published: undefined,
 });
 
 const insert = (rows: Rows, { entry, subject, artifact }: NewEntry): void => {
@@ -78,7 +81,7 @@ const breaksUniqueness = (rows: Rows, { entry, subject }: NewEntry): boolean => 
   );
 };
 
-/** The rows of the log in memory: for tests, and for a log that nobody needs tomorrow. */
+/** The rows of the log in memory: for tests, and for a log that nobody needs tomorrow. One process has them, and no lease. */
 export const memoryLogStore = (): LogStore & ArtifactStore & JoinCodeStore => {
   const logs = new Map<Origin, Rows>();
   const of = (origin: Origin): Rows => {
@@ -121,7 +124,13 @@ export const memoryLogStore = (): LogStore & ArtifactStore & JoinCodeStore => {
       return 'committed';
     },
     entries: async (origin, begin, end) => of(origin).entries.slice(begin, end),
-    publicRows: async (origin) => [...of(origin).publics],
+    publicRows: async (origin, from) => of(origin).publics.filter(({ index }) => index >= from),
+    published: async (origin) => of(origin).published,
+    publish: async (origin, checkpoint) => {
+      const rows = of(origin);
+      if (checkpoint.size >= (rows.published?.size ?? 0)) rows.published = checkpoint;
+      return 'published';
+    },
     byIndex: async (origin, index) => of(origin).artifacts.get(index),
     publicText: async (origin, digest) =>
       [...of(origin).artifacts.values()].find((row) => row.digest === digest && row.agreementDigest === null)?.text,

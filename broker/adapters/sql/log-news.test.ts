@@ -66,6 +66,7 @@ const logOf = async (...makers: readonly ((index: number) => SubjectRow)[]) => {
   const subjects = makers.map((make, index) => make(index));
   await store.commit(origin, {
     from: 0,
+    fence: null,
     head: { size: subjects.length, root: digestOf('root'), stack: [] },
     entries: subjects.map((subject, index) => ({
       entry: { index, leaf: digestOf(`leaf${index}-`), entry: '{}', at: index },

@@ -18,6 +18,7 @@ import type {
   StoredPeak,
   Wanted,
 } from '../../ledger/ports.ts';
+import { holdsLease } from './log-lease.ts';
 import type { LogTables } from './log-tables.ts';
 
 /** A row that is asked for or written at once is one statement with at most this many rows. */
@@ -293,6 +294,7 @@ export const sqlLogStore = (db: Kysely<LogTables>): LogStore => ({
 
   commit: (origin, batch) =>
     db.transaction().execute(async (transaction) => {
+      if (!(await holdsLease(transaction, batch.fence))) return 'fenced';
       if (!(await moveHead(transaction, origin, batch))) return 'conflict';
       for (const piece of inPieces(batch.entries)) {
         await insertEntries(transaction, origin, piece);
@@ -315,10 +317,34 @@ export const sqlLogStore = (db: Kysely<LogTables>): LogStore => ({
     return rows.map(entryOf);
   },
 
-  publicRows: async (origin) => {
-    const rows = await db.selectFrom('log_public').selectAll().where('origin', '=', origin).orderBy('idx').execute();
+  publicRows: async (origin, from) => {
+    const rows = await db
+      .selectFrom('log_public')
+      .selectAll()
+      .where('origin', '=', origin)
+      .where('idx', '>=', from)
+      .orderBy('idx')
+      .execute();
     return rows.map(publicOf);
   },
+
+  published: async (origin) => {
+    const row = await db.selectFrom('log_checkpoint').selectAll().where('origin', '=', origin).executeTakeFirst();
+    return row && { size: row.size, root: row.root, note: row.note };
+  },
+
+  publish: (origin, { size, root, note }, fence) =>
+    db.transaction().execute(async (transaction) => {
+      if (!(await holdsLease(transaction, fence))) return 'fenced';
+      await transaction
+        .insertInto('log_checkpoint')
+        .values({ origin, size, root, note })
+        .onConflict((conflict) =>
+          conflict.column('origin').doUpdateSet({ size, root, note }).where('log_checkpoint.size', '<=', size),
+        )
+        .execute();
+      return 'published';
+    }),
 });
 
 /** Artifacts and proofs of double signing, in the same database. */
@@ -400,3 +426,14 @@ export const sqlJoinCodeStore = (db: Kysely<LogTables>): JoinCodeStore => ({
 /** The logs that were founded in this database, in order of name. */
 export const sqlLogOrigins = async (db: Kysely<LogTables>): Promise<readonly string[]> =>
   (await db.selectFrom('log_head').select('origin').orderBy('origin').execute()).map(({ origin }) => origin);
+
+/** The name under which a host founds its log: the first that was proposed, whoever proposes another. */
+export const sqlFoundedAs = async (db: Kysely<LogTables>, host: string, proposed: string): Promise<string> => {
+  await db
+    .insertInto('log_origin')
+    .values({ host, origin: proposed })
+    .onConflict((conflict) => conflict.doNothing())
+    .execute();
+  const row = await db.selectFrom('log_origin').selectAll().where('host', '=', host).executeTakeFirstOrThrow();
+  return row.origin;
+};

@@ -1,7 +1,8 @@
 import type { Kysely } from 'kysely';
+import type { LeaseTable } from '../../../kernel/sql/leases.ts';
 
-/** The tables of the log. Portable columns only: text, integer milliseconds, JSON as text. No row is changed but the head. */
-export interface LogTables {
+/** The tables of the log. Portable columns only: text, integer milliseconds, JSON as text. No entry is ever changed. */
+export interface LogTables extends LeaseTable {
   log_head: { origin: string; size: number; root: string; stack: string };
   log_entry: { origin: string; idx: number; leaf: string; entry: string; at: number };
   log_artifact: { origin: string; idx: number; digest: string; agreement_digest: string | null; body: string };
@@ -39,6 +40,13 @@ export interface LogTables {
   };
   log_join_code: { origin: string; hash: string; expires: number; used_by_idx: number | null };
   log_equivocation: { origin: string; agreement_digest: string; seq: string; against: string; proof: string };
+  /** What is served as the newest checkpoint. */
+  log_checkpoint: { origin: string; size: number; root: string; note: string };
+  /** What waits for the process that writes, and what it answered. */
+  log_handed: { origin: string; id: string; candidate: string };
+  log_answer: { origin: string; id: string; outcome: string; at: number };
+  /** Under which name a host founded its log; decided once, whoever starts first. */
+  log_origin: { host: string; origin: string };
 }
 
 /** Forward-only migrations of the component `ledger`. */
@@ -92,6 +100,38 @@ export const logMigrations = [
     name: '2026-11-26-log-order',
     up: async ({ schema }: Kysely<LogTables>): Promise<void> => {
       await schema.createIndex('log_event_order').on('log_agreement_event').columns(['origin', 'idx']).execute();
+    },
+  },
+  {
+    name: '2026-11-26-log-processes',
+    up: async ({ schema }: Kysely<LogTables>): Promise<void> => {
+      await schema
+        .createTable('log_checkpoint')
+        .addColumn('origin', 'text', (column) => column.primaryKey())
+        .addColumn('size', 'bigint', (column) => column.notNull())
+        .addColumn('root', 'text', (column) => column.notNull())
+        .addColumn('note', 'text', (column) => column.notNull())
+        .execute();
+      await schema
+        .createTable('log_handed')
+        .addColumn('origin', 'text', (column) => column.notNull())
+        .addColumn('id', 'text', (column) => column.notNull())
+        .addColumn('candidate', 'text', (column) => column.notNull())
+        .addPrimaryKeyConstraint('log_handed_pk', ['origin', 'id'])
+        .execute();
+      await schema
+        .createTable('log_answer')
+        .addColumn('origin', 'text', (column) => column.notNull())
+        .addColumn('id', 'text', (column) => column.notNull())
+        .addColumn('outcome', 'text', (column) => column.notNull())
+        .addColumn('at', 'bigint', (column) => column.notNull())
+        .addPrimaryKeyConstraint('log_answer_pk', ['origin', 'id'])
+        .execute();
+      await schema
+        .createTable('log_origin')
+        .addColumn('host', 'text', (column) => column.primaryKey())
+        .addColumn('origin', 'text', (column) => column.notNull())
+        .execute();
     },
   },
 ] as const;
