@@ -69,7 +69,7 @@ const play = async (label: string): Promise<{ changes: number; stills: number }>
       if (at !== undefined) sent.push(join(`did:web:p${sent.length}.example`, at));
     }
     await systemClock.sleep(pick(random, 2) === 0 ? pick(random, 10) : leaseMs * 2);
-    const awake = processes.find(({ gate }) => !gate.isStill());
+    const awake = processes.find((one) => one !== still);
     const note = await awake?.ledger.newestCheckpoint();
     const size = Number(note?.split('\n')[1] ?? 0);
     if (size < served) faults.push(`size ${size} was served behind ${served}`);
