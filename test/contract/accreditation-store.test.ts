@@ -1,3 +1,4 @@
+import type { Kysely } from 'kysely';
 import { describe, expect, test } from 'vitest';
 import type { Accreditation, AccreditationStore, KeyEventStore } from '../../broker/accreditation/ports.ts';
 import {
@@ -10,7 +11,7 @@ import {
 import type { Did } from '../../contracts/ids.ts';
 import { migrate } from '../../kernel/sql/migrate.ts';
 import { outboxMigrations } from '../../kernel/sql/outbox.ts';
-import { openSqlite } from '../../kernel/sql/sqlite.ts';
+import { onDatabases } from '../support/databases.ts';
 
 interface Stores {
   readonly accreditations: AccreditationStore;
@@ -18,9 +19,8 @@ interface Stores {
   readonly tasks: () => Promise<readonly string[]>;
 }
 
-const adapters: Readonly<Record<string, () => Promise<Stores>>> = {
-  sqlite: async () => {
-    const { db } = openSqlite<AccreditationTables>({ path: ':memory:' });
+const adapters: Readonly<Record<string, () => Promise<Stores>>> = onDatabases(
+  async (db: Kysely<AccreditationTables>) => {
     await migrate(db, 'outbox', outboxMigrations);
     await migrate(db, 'accreditation', accreditationMigrations);
     return {
@@ -30,7 +30,7 @@ const adapters: Readonly<Record<string, () => Promise<Stores>>> = {
         (await db.selectFrom('outbox').selectAll().orderBy('id').execute()).map((row) => `${row.topic} ${row.subject}`),
     };
   },
-};
+);
 
 const accreditor = 'did:web:accreditor.example' as Did;
 const holder = 'did:web:holder.example' as Did;

@@ -1,8 +1,9 @@
+import type { Kysely } from 'kysely';
 import { describe, expect, test } from 'vitest';
 import { type AnchorTables, anchorMigrations, sqlAnchorStore } from '../../broker/adapters/sql/anchor-store.ts';
 import type { AnchorRow, AnchorState, AnchorStore } from '../../broker/anchoring/ports.ts';
 import { migrate } from '../../kernel/sql/migrate.ts';
-import { openSqlite } from '../../kernel/sql/sqlite.ts';
+import { onDatabases } from '../support/databases.ts';
 
 const target = { origin: 'broker.example/log/2026', chainId: '31337', contract: `0x${'ab'.repeat(20)}` };
 const hash = (byte: number) => `0x${byte.toString(16).padStart(2, '0').repeat(32)}`;
@@ -52,13 +53,12 @@ const final = (size: number, changes: Partial<AnchorRow> = {}): AnchorRow => {
   });
 };
 
-const sqlite = async (): Promise<AnchorStore> => {
-  const { db } = openSqlite<AnchorTables>({ path: ':memory:' });
+const adapters: Readonly<Record<string, () => Promise<AnchorStore>>> = onDatabases(async (db: Kysely<AnchorTables>) => {
   await migrate(db, 'anchoring', anchorMigrations);
   return sqlAnchorStore(db);
-};
+});
 
-describe.each([['SQLite', sqlite]])('AnchorStore: %s', (_name, make) => {
+describe.each(Object.entries(adapters))('AnchorStore on %s', (_name, make) => {
   test('gives back what was saved', async () => {
     const store = await make();
     for (const row of [rowOf(1), submitted(2, 7), final(3)]) {

@@ -1,9 +1,11 @@
+import type { Kysely } from 'kysely';
 import { describe, expect, test } from 'vitest';
 import { createSqlEventStore, type EventTables, eventMigrations } from '../../broker/adapters/sql/event-store.ts';
 import type { EventStore, NewEvent } from '../../broker/events/ports.ts';
 import type { Did } from '../../contracts/ids.ts';
 import { migrate } from '../../kernel/sql/migrate.ts';
 import { openSqlite } from '../../kernel/sql/sqlite.ts';
+import { onDatabases } from '../support/databases.ts';
 
 const anna = 'did:web:anna.example' as Did;
 const bert = 'did:web:bert.example' as Did;
@@ -39,13 +41,10 @@ const keysOf = (subject: string, at = 1, changes: Partial<NewEvent> = {}): NewEv
   ...changes,
 });
 
-const adapters: Readonly<Record<string, () => Promise<EventStore>>> = {
-  sqlite: async () => {
-    const { db } = openSqlite<EventTables>({ path: ':memory:' });
-    await migrate(db, 'events', eventMigrations);
-    return createSqlEventStore(db);
-  },
-};
+const adapters: Readonly<Record<string, () => Promise<EventStore>>> = onDatabases(async (db: Kysely<EventTables>) => {
+  await migrate(db, 'events', eventMigrations);
+  return createSqlEventStore(db);
+});
 
 describe.each(Object.entries(adapters))('EventStore on %s', (_name, create) => {
   test('gives back events in order, with evidence and audience', async () => {
@@ -163,7 +162,8 @@ describe.each(Object.entries(adapters))('EventStore on %s', (_name, create) => {
   });
 
   test('an event for all is one row, whatever the number of members', async () => {
-    const { db } = openSqlite<EventTables>({ path: ':memory:' });
+    await using sqlite = openSqlite<EventTables>({ path: ':memory:' });
+    const { db } = sqlite;
     await migrate(db, 'events', eventMigrations);
     const store = createSqlEventStore(db);
     for (let index = 0; index < 5; index += 1) await store.append(revocation(`a-${index}`), null);

@@ -1,3 +1,4 @@
+import type { Kysely } from 'kysely';
 import { beforeEach, describe, expect, test } from 'vitest';
 import {
   issuanceTopic,
@@ -19,7 +20,7 @@ import type {
 import type { Did } from '../../contracts/ids.ts';
 import { migrate } from '../../kernel/sql/migrate.ts';
 import { outboxMigrations } from '../../kernel/sql/outbox.ts';
-import { openSqlite } from '../../kernel/sql/sqlite.ts';
+import { onDatabases } from '../support/databases.ts';
 import { start } from '../support/identities.ts';
 import { holder, issuedOf, issuer, requestOf } from '../support/issued.ts';
 
@@ -32,21 +33,18 @@ interface Stores {
   readonly tasks: () => Promise<readonly string[]>;
 }
 
-const adapters: Readonly<Record<string, () => Promise<Stores>>> = {
-  sqlite: async () => {
-    const { db } = openSqlite<CredentialTables>({ path: ':memory:' });
-    await migrate(db, 'outbox', outboxMigrations);
-    await migrate(db, 'credentials', credentialMigrations);
-    return {
-      requests: sqlRequestStore(db),
-      credentials: sqlCredentialStore(db),
-      notices: sqlNoticeStore(db),
-      lists: sqlStatusListStore(db),
-      tasks: async () =>
-        (await db.selectFrom('outbox').selectAll().orderBy('id').execute()).map((row) => `${row.topic} ${row.subject}`),
-    };
-  },
-};
+const adapters: Readonly<Record<string, () => Promise<Stores>>> = onDatabases(async (db: Kysely<CredentialTables>) => {
+  await migrate(db, 'outbox', outboxMigrations);
+  await migrate(db, 'credentials', credentialMigrations);
+  return {
+    requests: sqlRequestStore(db),
+    credentials: sqlCredentialStore(db),
+    notices: sqlNoticeStore(db),
+    lists: sqlStatusListStore(db),
+    tasks: async () =>
+      (await db.selectFrom('outbox').selectAll().orderBy('id').execute()).map((row) => `${row.topic} ${row.subject}`),
+  };
+});
 
 const stranger = 'did:web:stranger.example' as Did;
 const noticeOf = ({ id, version }: IssuedCredential): Notice => ({

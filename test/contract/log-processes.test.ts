@@ -1,4 +1,5 @@
-import { afterAll, describe, expect, test } from 'vitest';
+import type { Kysely } from 'kysely';
+import { describe, expect, test } from 'vitest';
 import { fileSignedStore } from '../../broker/adapters/files/signed-store.ts';
 import { sqlHandoverStore } from '../../broker/adapters/sql/log-handover.ts';
 import { sqlWriterLease } from '../../broker/adapters/sql/log-lease.ts';
@@ -9,18 +10,13 @@ import { manualClock } from '../../kernel/clock.ts';
 import { nodeCrypto } from '../../kernel/crypto.ts';
 import { createLeases, leaseMigrations } from '../../kernel/sql/leases.ts';
 import { migrate } from '../../kernel/sql/migrate.ts';
-import { openSqlite } from '../../kernel/sql/sqlite.ts';
+import { onDatabases } from '../support/databases.ts';
 import { tornFiles } from '../support/torn-files.ts';
 
 /** What the processes of one log share: the lease of its writer, and the queue before it. */
 
 const origin = 'broker.example/log/2026';
 const start = 1_795_431_600_000;
-
-const opened: AsyncDisposable[] = [];
-afterAll(async () => {
-  for (const one of opened) await one[Symbol.asyncDispose]();
-});
 
 interface Shared {
   readonly clock: ReturnType<typeof manualClock>;
@@ -30,10 +26,7 @@ interface Shared {
   readonly foundedAs: (host: string, proposed: string) => Promise<string>;
 }
 
-const onSqlite = async (): Promise<Shared> => {
-  const sqlite = openSqlite<LogTables>({ path: ':memory:' });
-  opened.push(sqlite);
-  const { db } = sqlite;
+const adapters: Readonly<Record<string, () => Promise<Shared>>> = onDatabases(async (db: Kysely<LogTables>) => {
   await migrate(db, 'leases', leaseMigrations);
   await migrate(db, 'ledger', logMigrations);
   const clock = manualClock(start);
@@ -44,7 +37,7 @@ const onSqlite = async (): Promise<Shared> => {
     rows: sqlLogStore(db),
     foundedAs: (host, proposed) => sqlFoundedAs(db, host, proposed),
   };
-};
+});
 
 const batch = (from: number, fence: number | null): Batch => ({
   from,
@@ -65,7 +58,7 @@ const batch = (from: number, fence: number | null): Batch => ({
 
 const checkpoint = (size: number): Published => ({ size, root: `root${size}`, note: `note ${size}` });
 
-describe.each([['SQLite', onSqlite]])('WriterLease, HandoverStore: %s', (_name, make) => {
+describe.each(Object.entries(adapters))('WriterLease, HandoverStore on %s', (_name, make) => {
   test('one process has the lease at a time; it ends by itself, and a given one is free at once', async () => {
     const { clock, leaseOf } = await make();
     const [a, b] = [leaseOf('a'), leaseOf('b')];

@@ -1,7 +1,5 @@
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { afterAll, describe, expect, test } from 'vitest';
+import type { Kysely } from 'kysely';
+import { describe, expect, test } from 'vitest';
 import { memoryLogStore } from '../../broker/adapters/memory/log-store.ts';
 import { sqlArtifactStore, sqlJoinCodeStore, sqlLogStore } from '../../broker/adapters/sql/log-store.ts';
 import { type LogTables, logMigrations } from '../../broker/adapters/sql/log-tables.ts';
@@ -15,23 +13,19 @@ import type {
   SubjectRow,
   Wanted,
 } from '../../broker/ledger/ports.ts';
+import { leaseMigrations } from '../../kernel/sql/leases.ts';
 import { migrate } from '../../kernel/sql/migrate.ts';
-import { openSqlite } from '../../kernel/sql/sqlite.ts';
+import { onDatabases } from '../support/databases.ts';
 
 type Stores = LogStore & ArtifactStore & JoinCodeStore;
 
-const folder = mkdtempSync(join(tmpdir(), 'stekker-log-store-'));
-const open: { [Symbol.asyncDispose](): Promise<void> }[] = [];
-afterAll(async () => {
-  for (const one of open) await one[Symbol.asyncDispose]();
-  rmSync(folder, { recursive: true, force: true });
-});
-
-const sqlite = async (): Promise<Stores> => {
-  const made = openSqlite<LogTables>({ path: join(folder, `${open.length}.sqlite`) });
-  open.push(made);
-  await migrate(made.db, 'ledger', logMigrations);
-  return { ...sqlLogStore(made.db), ...sqlArtifactStore(made.db), ...sqlJoinCodeStore(made.db) };
+const adapters: Readonly<Record<string, () => Promise<Stores>>> = {
+  memory: async () => memoryLogStore(),
+  ...onDatabases(async (db: Kysely<LogTables>) => {
+    await migrate(db, 'leases', leaseMigrations);
+    await migrate(db, 'ledger', logMigrations);
+    return { ...sqlLogStore(db), ...sqlArtifactStore(db), ...sqlJoinCodeStore(db) };
+  }),
 };
 
 const origin = 'broker.example/log/2026';
@@ -92,10 +86,7 @@ const isPublic = (index: number, joinCode: string | null = null): SubjectRow => 
   joinCode,
 });
 
-describe.each([
-  ['memory', async (): Promise<Stores> => memoryLogStore()],
-  ['SQLite', sqlite],
-])('LogStore, ArtifactStore, JoinCodeStore: %s', (_name, make) => {
+describe.each(Object.entries(adapters))('LogStore, ArtifactStore, JoinCodeStore on %s', (_name, make) => {
   test('commits behind exactly the head it was made for, of each log apart', async () => {
     const store = await make();
     expect(await store.head(origin)).toBeUndefined();

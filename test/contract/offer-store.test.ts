@@ -1,9 +1,10 @@
+import type { Kysely } from 'kysely';
 import { describe, expect, test } from 'vitest';
 import { createSqlOfferStore, type OfferTables, offerMigrations } from '../../broker/adapters/sql/offer-store.ts';
 import type { Listing, OfferStore, Provider } from '../../broker/store/ports.ts';
 import type { Did } from '../../contracts/ids.ts';
 import { migrate } from '../../kernel/sql/migrate.ts';
-import { openSqlite } from '../../kernel/sql/sqlite.ts';
+import { onDatabases } from '../support/databases.ts';
 
 const anna: Provider = { did: 'did:web:anna.example' as Did, name: 'Anna' };
 const bert: Provider = { did: 'did:web:bert.example' as Did, name: 'Bert' };
@@ -27,13 +28,10 @@ const listing = (id: string, words: readonly string[], title = 'Rain'): Listing 
 const seen = (run: string, at = 1) => ({ run, at });
 const start = (word: string) => ({ word, id: '' });
 
-const adapters: Readonly<Record<string, () => Promise<OfferStore>>> = {
-  sqlite: async () => {
-    const { db } = openSqlite<OfferTables>({ path: ':memory:' });
-    await migrate(db, 'offers', offerMigrations);
-    return createSqlOfferStore(db);
-  },
-};
+const adapters: Readonly<Record<string, () => Promise<OfferStore>>> = onDatabases(async (db: Kysely<OfferTables>) => {
+  await migrate(db, 'offers', offerMigrations);
+  return createSqlOfferStore(db);
+});
 
 describe.each(Object.entries(adapters))('OfferStore on %s', (_name, create) => {
   test('gives back listings in the order asked for, with their provider', async () => {
@@ -121,5 +119,55 @@ describe.each(Object.entries(adapters))('OfferStore on %s', (_name, create) => {
     const store = await create();
     await store.put(anna, seen('1'), []);
     expect(await store.providers()).toEqual([anna.did]);
+  });
+
+  test('words and listings come in the order of their bytes, whatever the language of the database', async () => {
+    const store = await create();
+    const words = [
+      'zee',
+      'Zee',
+      'éb',
+      'eb',
+      'e-b',
+      'e_b',
+      'e1',
+      'ë',
+      'ij',
+      'ĳ',
+      '水位',
+      'water',
+      'wäter',
+      '𝒳',
+      '\uffee',
+    ];
+    const ids = words.map((_, index) => `${'aBé_-'[index % 5]}${index}`);
+    await store.put(
+      anna,
+      seen('1'),
+      words.map((word, index) => listing(ids[index] ?? '', [word])),
+    );
+    const byBytes = (a: string, b: string) => Buffer.compare(Buffer.from(a), Buffer.from(b));
+    const walked: string[] = [];
+    for (let after = { word: '', id: '' }; ; ) {
+      const [place] = await store.read.scan('', after, 1);
+      if (place === undefined) break;
+      walked.push(place.word);
+      after = place;
+    }
+    expect(walked).toEqual(words.toSorted(byBytes));
+    const listed: string[] = [];
+    for (let after = ''; ; ) {
+      const [id] = await store.read.ids(after, 1);
+      if (id === undefined) break;
+      listed.push(id);
+      after = id;
+    }
+    expect(listed).toEqual(ids.toSorted(byBytes));
+    expect((await store.read.scan('e', { word: 'e', id: '' }, 9)).map(({ word }) => word)).toEqual([
+      'e-b',
+      'e1',
+      'e_b',
+      'eb',
+    ]);
   });
 });

@@ -1,3 +1,4 @@
+import type { Kysely } from 'kysely';
 import { describe, expect, test } from 'vitest';
 import {
   type ParticipantTables,
@@ -7,7 +8,7 @@ import {
 import type { Participant, ParticipantStore } from '../../broker/registry/ports.ts';
 import type { Did } from '../../contracts/ids.ts';
 import { migrate } from '../../kernel/sql/migrate.ts';
-import { openSqlite } from '../../kernel/sql/sqlite.ts';
+import { onDatabases } from '../support/databases.ts';
 
 const broker = 'did:web:broker.example' as Did;
 const participantOf = (name: string, changes: Partial<Participant> = {}): Participant => ({
@@ -23,13 +24,12 @@ const participantOf = (name: string, changes: Partial<Participant> = {}): Partic
   ...changes,
 });
 
-const adapters: Readonly<Record<string, () => Promise<ParticipantStore>>> = {
-  sqlite: async () => {
-    const { db } = openSqlite<ParticipantTables>({ path: ':memory:' });
+const adapters: Readonly<Record<string, () => Promise<ParticipantStore>>> = onDatabases(
+  async (db: Kysely<ParticipantTables>) => {
     await migrate(db, 'registry', participantMigrations);
     return sqlParticipantStore(db);
   },
-};
+);
 
 describe.each(Object.entries(adapters))('ParticipantStore on %s', (_name, create) => {
   test('gives back what was saved, to its own register only', async () => {

@@ -16,7 +16,7 @@ import { type LogProcess, logWorld } from '../support/log-processes.ts';
  * on: a machine that was paused, a disk or a network that hung. Every submission at every process gets its promise, each
  * entry stands once, no size ever has two roots, and what is served never goes back. (ledger §12 "one writer"; §17)
  */
-const runs = Number(process.env.STEKKER_PAUSES ?? 40);
+const runs = Number(process.env.STEKKER_PAUSES ?? 12);
 const first = process.env.STEKKER_SEED ?? String(systemClock.now());
 const leaseMs = 80;
 
