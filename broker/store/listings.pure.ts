@@ -1,4 +1,4 @@
-import { type CatalogOffer, type Dataset, dataset } from '../../contracts/dsp/catalog.ts';
+import { type CatalogOffer, catalogOffer, type Dataset, dataset } from '../../contracts/dsp/catalog.ts';
 import { isJsonObject } from '../../contracts/json.ts';
 import { type Assurance, assurances } from '../../contracts/ledger/agreement.ts';
 import { check, hashOrNone } from '../../contracts/ledger/forms.ts';
@@ -43,7 +43,13 @@ const plansIn = (shown: unknown, digestOf: (plan: PricePlan) => string): Readonl
   return new Map(plans.flatMap((plan) => (plan.ok ? [[digestOf(plan.value), plan.value] as const] : [])));
 };
 
-const readOffer = (offer: CatalogOffer, plans: ReadonlyMap<string, PricePlan>): StoreOffer | undefined => {
+const readOffer = (
+  shown: Dataset['hasPolicy'][number],
+  plans: ReadonlyMap<string, PricePlan>,
+): StoreOffer | undefined => {
+  const read = catalogOffer.safeParse(shown);
+  if (!read.success) return undefined;
+  const offer = read.data;
   const assurance = offer['urn:stekker:1:assurance'] ?? 'plain-dsp';
   const prices = pricesIn(offer);
   const price = hashOrNone.safeParse(prices[0] ?? '');

@@ -1,4 +1,4 @@
-import type { CatalogOffer, Dataset } from '../../contracts/dsp/catalog.ts';
+import { type CatalogOffer, catalogOffer, type Dataset } from '../../contracts/dsp/catalog.ts';
 import { isJsonObject, type JsonObject } from '../../contracts/json.ts';
 import { type Assurance, assurances } from '../../contracts/ledger/agreement.ts';
 import { check } from '../../contracts/ledger/forms.ts';
@@ -55,10 +55,13 @@ const rulesIn = (offer: CatalogOffer): JsonObject => {
 };
 
 const readOffer = (
-  offer: CatalogOffer,
+  shown: Dataset['hasPolicy'][number],
   plans: ReadonlyMap<string, PricePlan>,
 ): FoundOffer | { readonly id: string; readonly why: string } => {
-  const id = offer['@id'];
+  const id = shown['@id'];
+  const read = catalogOffer.safeParse(shown);
+  if (!read.success) return { id, why: `it is not in the standard's form: ${read.error.issues[0]?.message ?? ''}` };
+  const offer = read.data;
   const assurance = offer['urn:stekker:1:assurance'] ?? 'plain-dsp';
   if (!isAssurance(assurance)) return { id, why: 'its assurance is none that is known here' };
   const prices = pricesIn(offer);

@@ -7,6 +7,7 @@ import { pricePlanText } from '../../contracts/ledger/price-plan.ts';
 import { problemResponse } from '../../kernel/http/problem.ts';
 import { enter, type RouteOptions, readMessage, writeFault } from '../exchange/http.ts';
 import type { CatalogPage, CatalogService } from './service.ts';
+import { windowOf } from './window.pure.ts';
 
 const json = (body: Json, headers: Record<string, string> = {}): Response =>
   new Response(JSON.stringify(body), {
@@ -40,8 +41,13 @@ export const createCatalogRoutes = (
     safely(async (c) => {
       const { participant, caller } = await enter(c, options);
       const { message } = await readMessage(c, catalogRequestMessage);
-      if (message.filter !== undefined && message.filter.length > 0) throw new AppError('filter-unsupported');
-      const { catalog, ...around } = await service.page(participant, caller.did, c.req.query('cursor'));
+      const cursor = c.req.query('cursor');
+      if (message.filter !== undefined && message.filter.length > 0) {
+        const window = windowOf(message.filter);
+        if (window === undefined) throw new AppError('filter-unsupported');
+        if (cursor === undefined) return json(await service.window(participant, caller.did, window));
+      }
+      const { catalog, ...around } = await service.page(participant, caller.did, cursor);
       return json(catalog, linksOf(options.base(participant), around));
     }),
   );

@@ -29,7 +29,7 @@ const showOffer = (offer: Offer): JsonObject => ({
   '@type': 'Offer',
   '@id': offer.id,
   ...offer.rules,
-  'urn:stekker:1:assurance': offer.assurance,
+  ...(offer.assurance === 'plain-dsp' ? {} : { 'urn:stekker:1:assurance': offer.assurance }),
 });
 
 /** The plans that offers name, each once, in the order in which they are named. */

@@ -1,7 +1,7 @@
 import { dspaceContext } from '../../contracts/dsp/common.ts';
 import { AppError } from '../../contracts/errors.ts';
 import type { Did, ParticipantId } from '../../contracts/ids.ts';
-import type { JsonObject } from '../../contracts/json.ts';
+import type { Json, JsonObject } from '../../contracts/json.ts';
 import type { PricePlan } from '../../contracts/ledger/price-plan.ts';
 import { type Changes, createChanges } from './changes.ts';
 import { type Cursors, createCursors } from './cursors.ts';
@@ -10,6 +10,7 @@ import type { CursorSeal, Offer, OfferedAsset, Seen, Viewer } from './ports.ts';
 import { createPublishing, type Publishing, type PublishingOptions } from './publishing.ts';
 import { showCatalog, showDataset } from './rules.ts';
 import { createTurning, type Turning } from './turning.ts';
+import type { Window } from './window.pure.ts';
 
 /** What is on offer: published by the owner, shown to those who may see it. */
 
@@ -28,6 +29,8 @@ export interface CatalogPage {
 export interface CatalogService extends Owning, Publishing, Turning, Changes {
   /** One page for this caller, the first without a cursor. @throws AppError `request-invalid` for a cursor of somebody else. */
   readonly page: (participant: ParticipantId, caller: Did, cursor: string | undefined) => Promise<CatalogPage>;
+  /** A part of what this caller sees, by place: linear in its offset. */
+  readonly window: (participant: ParticipantId, caller: Did, window: Window) => Promise<JsonObject>;
   readonly dataset: (participant: ParticipantId, caller: Did, id: string) => Promise<JsonObject>;
   readonly pricePlan: (participant: ParticipantId, digest: string) => Promise<PricePlan>;
   /** An offer for a negotiation; undefined when this caller may not see it. */
@@ -111,6 +114,21 @@ const datasetFor = async (
   return { '@context': [dspaceContext], ...shown };
 };
 
+const windowFor = async (
+  its: Served,
+  participant: ParticipantId,
+  caller: Did,
+  { offset, limit }: Window,
+): Promise<JsonObject> => {
+  const shown: Json[] = [];
+  let page: CatalogPage | undefined;
+  while (shown.length < offset + limit && (page === undefined || page.next !== undefined)) {
+    page = await pageFor(its, participant, caller, page?.next);
+    if (Array.isArray(page.catalog.dataset)) shown.push(...page.catalog.dataset);
+  }
+  return showCatalog(its.self(participant), shown.slice(offset, offset + limit) as readonly JsonObject[]);
+};
+
 export const createCatalog = (options: CatalogOptions): CatalogService => {
   const { store, visibility, clock } = options;
   const owning = createOwning(options);
@@ -122,6 +140,7 @@ export const createCatalog = (options: CatalogOptions): CatalogService => {
     ...createPublishing({ ...options, owning }),
     ...createChanges(its),
     page: (participant, caller, cursor) => pageFor(its, participant, caller, cursor),
+    window: (participant, caller, window) => windowFor(its, participant, caller, window),
     dataset: (participant, caller, id) => datasetFor(options, participant, caller, id),
     pricePlan: async (participant, digest) => {
       const plan = await store.read.pricePlan(participant, digest);
