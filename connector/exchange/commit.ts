@@ -15,6 +15,7 @@ import type {
   ProcessStore,
   SaveResult,
 } from './ports.ts';
+import type { Refusal } from './refusal.ts';
 import type { Body } from './rules.ts';
 
 /** A message to send: where, what, and what changes with it. */
@@ -62,10 +63,12 @@ export interface ExchangeOptions<State extends string, Kind extends string, Data
   readonly readState: (
     body: Json | undefined,
   ) => { readonly state: State; readonly peerPid: (role: Role) => string } | undefined;
-  /** What a process knows after the peer refused a message with this body, and the process ended by that. */
-  readonly refusedWith: (data: Data, body: Json) => Data;
+  /** What a process knows after the peer refused a message so, and the process ended by that. */
+  readonly refusedWith: (data: Data, refusal: Refusal) => Data;
   /** What a process concerns, for the log: its agreement, its dataset. */
   readonly about: (data: Data) => { readonly agreement?: string | undefined; readonly dataset?: string };
+  /** Hears that a repeat of our first message began a second process at the peer, and its pid there. */
+  readonly doubled?: (row: ProcessRow<State, Kind, Data>, peerPid: string) => Promise<void>;
   /** The termination we send when a process cannot go on. */
   readonly terminationFor: (row: ProcessRow<State, Kind, Data>, code: string) => Outgoing<Data>;
 }

@@ -41,15 +41,15 @@ const useUp = async ({ claim }: Caller): Promise<void> => {
   if (claim !== undefined && !(await claim())) throw new AppError('unauthenticated');
 };
 
-/** The stored answer of a message that was accepted before; another body under its id is refused. */
-const repeated = async <State extends string, Kind extends string, Data>(
+/** The stored answer of a message that was accepted before; `rewritten` when another body stands under its id. */
+const findRepeat = async <State extends string, Kind extends string, Data>(
   { store }: ExchangeOptions<State, Kind, Data>,
   incoming: Incoming<Kind>,
-): Promise<Answer | undefined> => {
+): Promise<Answer | 'rewritten' | undefined> => {
   const id = idOf(incoming.body);
   const before = id === undefined ? undefined : await store.findReceived(incoming.participant, incoming.caller.did, id);
   if (before === undefined) return undefined;
-  if (before.bodyHash !== hashOf(incoming.body)) throw new AppError('message-id-reused');
+  if (before.bodyHash !== hashOf(incoming.body)) return 'rewritten';
   await useUp(incoming.caller);
   return { status: before.status, body: before.answer, newest: before.newest };
 };
@@ -86,7 +86,8 @@ export const openProcess = async <State extends string, Kind extends string, Dat
   prepare: () => Promise<Opening<Data>>,
 ): Promise<Answer> => {
   for (let attempt = 0; attempt < tried; attempt += 1) {
-    const repeat = await repeated(its, incoming);
+    const repeat = await findRepeat(its, incoming);
+    if (repeat === 'rewritten') throw new AppError('message-id-reused');
     if (repeat !== undefined) return repeat;
     const opening = await prepare();
     const name = `${incoming.caller.did} ${opening.peerPid}`;
@@ -137,10 +138,32 @@ const openedRow = <State extends string, Kind extends string, Data>(
   };
 };
 
+interface Following<Kind extends string, Data, State extends string> extends Incoming<Kind> {
+  readonly pid: string;
+  readonly role?: Role;
+  /** What another body under an id that was accepted changes; undefined refuses it. */
+  readonly rewritten?: (row: ProcessRow<State, Kind, Data>) => Reaction<Data> | undefined;
+}
+
+/** Some peers write a message anew each time they send it, under the same id: what counts is what they sent last. */
+const rewrite = <State extends string, Kind extends string, Data>(
+  its: ExchangeOptions<State, Kind, Data>,
+  row: ProcessRow<State, Kind, Data>,
+  { body, caller, rewritten }: Following<Kind, Data, State>,
+): Step<State, Kind, Data, Answer> => {
+  const reaction = pidsFit(row, body) ? rewritten?.(row) : undefined;
+  if (reaction === undefined) throw new AppError('message-id-reused');
+  const { data, names } = reaction;
+  const next = { ...row, data, updatedAt: its.clock.now(), version: row.version + 1 };
+  const token = caller.token === undefined ? {} : { token: caller.token };
+  const change = { row: next, send: false, work: false, ...extrasOf({ names }), ...token };
+  return { change, result: { status: 200, body: null, newest: its.newId() } };
+};
+
 /** A message for a process that is there; `react` checks what it says and gives the new data. */
 export const receiveMessage = async <State extends string, Kind extends string, Data>(
   its: ExchangeOptions<State, Kind, Data>,
-  incoming: Incoming<Kind> & { readonly pid: string; readonly role?: Role },
+  incoming: Following<Kind, Data, State>,
   react: (row: ProcessRow<State, Kind, Data>) => Promise<Reaction<Data>> | Reaction<Data>,
 ): Promise<Answer> =>
   withVersion(its, async (): Promise<Step<State, Kind, Data, Answer>> => {
@@ -150,7 +173,8 @@ export const receiveMessage = async <State extends string, Kind extends string, 
       pid: incoming.pid,
     });
     if (incoming.role !== undefined && row.process.role !== incoming.role) throw new AppError('not-found');
-    const repeat = await repeated(its, incoming);
+    const repeat = await findRepeat(its, incoming);
+    if (repeat === 'rewritten') return rewrite(its, row, incoming);
     if (repeat !== undefined) return { result: repeat };
     if (!pidsFit(row, incoming.body)) throw new AppError('pid-mismatch');
     const process = moveOn(its, row, incoming);

@@ -17,10 +17,27 @@ export const reasonsOf = (reason: Json | undefined): readonly string[] => {
   return (Array.isArray(reason) ? reason : [reason]).slice(0, maxReasons).map(sentenceOf);
 };
 
-/** How a process ended when the peer refused our message with this body. */
-export const endingOf = (body: Json): { readonly by: 'peer'; readonly code: string; readonly reason: Json } => {
-  const { code, reason } = isJsonObject(body) ? body : {};
-  return { by: 'peer', code: typeof code === 'string' ? code.slice(0, maxLength) : '', reason: [...reasonsOf(reason)] };
+/** An answer that refused a message of ours. */
+export interface Refusal {
+  readonly status: number;
+  readonly body: Json | undefined;
+  /** `@type` of the message. */
+  readonly message: string;
+}
+
+/** Whether a code tells a cause; some peers give the status again and nothing else. */
+const isTelling = (code: string): boolean => /[^\d]/.test(code);
+
+/** How a process ended when the peer refused our message; where it tells no cause, what we know stands beside. */
+export const endingOf = ({
+  status,
+  body = null,
+  message,
+}: Refusal): { readonly by: 'peer'; readonly code: string; readonly reason: Json } => {
+  const said = isJsonObject(body) ? body : {};
+  const code = typeof said.code === 'string' ? said.code.slice(0, maxLength) : '';
+  const known = isTelling(code) ? [] : [`The peer answered ${status} to our ${message}.`];
+  return { by: 'peer', code, reason: [...reasonsOf(said.reason), ...known] };
 };
 
 /**

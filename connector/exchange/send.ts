@@ -1,7 +1,7 @@
 import { initial, type ProcessEvent, type Role } from '../../contracts/dsp/process.ts';
 import { AppError } from '../../contracts/errors.ts';
 import type { Did, ParticipantId } from '../../contracts/ids.ts';
-import type { Json } from '../../contracts/json.ts';
+import { isJsonObject, type Json } from '../../contracts/json.ts';
 import type { Task, TaskResult } from '../../kernel/sql/outbox.ts';
 import { traceIdOf } from '../../kernel/trace.ts';
 import {
@@ -15,6 +15,7 @@ import {
   withVersion,
 } from './commit.ts';
 import type { LaterTask, PeerAnswer, ProcessRow, UsedToken } from './ports.ts';
+import type { Refusal } from './refusal.ts';
 import { laterId, mayRetry } from './rules.ts';
 
 /** Decides on messages, sends them from the outbox, and feeds back what the peer answered (dsp §11). */
@@ -118,8 +119,8 @@ export const amendProcess = async <State extends string, Kind extends string, Da
 interface Learned {
   readonly peerPid?: string;
   readonly newest?: string;
-  /** The body with which the peer refused a message. */
-  readonly refusal?: Json | undefined;
+  /** The answer with which the peer refused a message. */
+  readonly refusal?: Refusal;
 }
 
 /** What the process knows after an answer: a refusal that ended it is kept, so that its owner learns why. */
@@ -127,7 +128,7 @@ const dataAfter = <State extends string, Kind extends string, Data>(
   its: ExchangeOptions<State, Kind, Data>,
   row: ProcessRow<State, Kind, Data>,
   state: State | typeof initial,
-  refusal: Json | undefined,
+  refusal: Refusal | undefined,
 ): Data => (refusal === undefined || !its.machine.isFinal(state) ? row.data : its.refusedWith(row.data, refusal));
 
 /** The message after an answer: none, the same, or a termination that the machine decided on. */
@@ -143,17 +144,17 @@ const outgoingAfter = <State extends string, Kind extends string, Data>(
   return { path: fillPath(path, row), body: { ...body, '@id': pending.message } };
 };
 
-/** Feeds what came back into the machine; the message may have been overtaken meanwhile, then nothing changes. */
+/** Feeds what came back into the machine; the message may have been overtaken meanwhile, then nothing changes. The process as it is then. */
 const feed = async <State extends string, Kind extends string, Data>(
   its: ExchangeOptions<State, Kind, Data>,
   place: { readonly participant: ParticipantId; readonly pid: string },
   event: ProcessEvent<State, Kind>,
   learned: Learned = {},
-): Promise<void> =>
-  withVersion(its, async (): Promise<Step<State, Kind, Data, undefined>> => {
+): Promise<ProcessRow<State, Kind, Data>> =>
+  withVersion(its, async (): Promise<Step<State, Kind, Data, ProcessRow<State, Kind, Data>>> => {
     const row = await mustFind(its, place.participant, place.pid);
     const moved = its.machine.transition(row.process, event);
-    if (!moved.ok || moved.next === row.process) return { result: undefined };
+    if (!moved.ok || moved.next === row.process) return { result: row };
     const { pending } = moved.next;
     const next: ProcessRow<State, Kind, Data> = {
       ...row,
@@ -166,26 +167,60 @@ const feed = async <State extends string, Kind extends string, Data>(
       version: row.version + 1,
     };
     const isNew = pending !== null && pending.message !== row.process.pending?.message;
-    return { change: { row: next, send: isNew, work: pending === null }, result: undefined };
+    return { change: { row: next, send: isNew, work: pending === null }, result: next };
   });
+
+const maxTries = 12;
+
+/** What a peer answered to a message, and how often it was tried before. */
+interface Answered extends PeerAnswer {
+  /** Its `@id`. */
+  readonly message: string;
+  readonly attempts: number;
+}
+
+const refusalOf = (
+  { outgoing }: { readonly outgoing: { readonly body: Json } | null },
+  answer: PeerAnswer,
+): Refusal => {
+  const body = outgoing?.body ?? null;
+  const message = isJsonObject(body) && typeof body['@type'] === 'string' ? body['@type'] : 'message';
+  return { status: answer.status, body: answer.body, message };
+};
+
+/**
+ * A conflict with a state that the peer has not written down yet, although it has sent or answered what leads there (EDC
+ * under load): the message is not wrong, only early (edc-interop §5).
+ */
+const isEarly = <State extends string, Kind extends string, Data>(
+  { machine }: ExchangeOptions<State, Kind, Data>,
+  { process }: ProcessRow<State, Kind, Data>,
+  state: State | undefined,
+  { status, attempts }: Answered,
+): boolean =>
+  status === 409 &&
+  attempts < maxTries &&
+  state !== undefined &&
+  state !== process.pending?.leadsTo &&
+  !machine.isFinal(state);
 
 /** After a refusal the peer's own state tells how to go on. */
 const askPeer = async <State extends string, Kind extends string, Data>(
   its: ExchangeOptions<State, Kind, Data>,
   row: ProcessRow<State, Kind, Data>,
-  message: string,
-  refusal: Json | undefined,
+  refused: Answered,
 ): Promise<TaskResult> => {
   const url = `${row.peerBase}/${its.protocol}/${encodeURIComponent(row.peerPid ?? '')}`;
   const { participant, peer, trace } = row;
   const answer = await its.transport.get({ participant, peer, url, trace });
   if (mayRetry(answer.status, true)) return 'later';
   const state = answer.status === 200 ? its.readState(answer.body)?.state : undefined;
+  if (isEarly(its, row, state, refused)) return 'later';
+  const { message } = refused;
+  const refusal = refusalOf(row, refused);
   await feed(its, row, { type: 'peer-state', message, state, termination: its.newId() }, { refusal });
   return 'done';
 };
-
-const maxTries = 12;
 
 const noAnswer = async <State extends string, Kind extends string, Data>(
   its: ExchangeOptions<State, Kind, Data>,
@@ -201,17 +236,18 @@ const noAnswer = async <State extends string, Kind extends string, Data>(
 const answered = async <State extends string, Kind extends string, Data>(
   its: ExchangeOptions<State, Kind, Data>,
   row: ProcessRow<State, Kind, Data>,
-  answer: PeerAnswer & { readonly message: string },
+  answer: Answered,
 ): Promise<TaskResult> => {
   const { message } = answer;
   if (answer.status < 300) {
     const peerPid = its.readState(answer.body)?.peerPid(row.process.role);
-    await feed(
+    const after = await feed(
       its,
       row,
       { type: 'acknowledged', message },
       { newest: answer.newest, ...(peerPid === undefined ? {} : { peerPid }) },
     );
+    if (peerPid !== undefined && peerPid !== after.peerPid) await its.doubled?.(after, peerPid);
     return 'done';
   }
   its.log.warn(
@@ -219,8 +255,8 @@ const answered = async <State extends string, Kind extends string, Data>(
     'the peer refused a message',
   );
   const refused = its.machine.transition(row.process, { type: 'refused', message });
-  if (refused.ok && refused.effects.includes('ask')) return askPeer(its, row, message, answer.body);
-  await feed(its, row, { type: 'refused', message }, { refusal: answer.body ?? null });
+  if (refused.ok && refused.effects.includes('ask')) return askPeer(its, row, answer);
+  await feed(its, row, { type: 'refused', message }, { refusal: refusalOf(row, answer) });
   return 'done';
 };
 
@@ -247,5 +283,5 @@ export const deliverMessage = async <State extends string, Kind extends string, 
     return noAnswer(its, row, task);
   }
   if (mayRetry(answer.status, row.process.state === initial)) return noAnswer(its, row, task);
-  return answered(its, row, { ...answer, message: task.id });
+  return answered(its, row, { ...answer, message: task.id, attempts: task.attempts });
 };

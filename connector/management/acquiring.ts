@@ -135,7 +135,12 @@ const chooseOffer = (dataset: FoundDataset, wanted: string | undefined, facts: F
     judgement: judgeOffer(offer.rules, { ...facts, ...(offer.price === '' ? {} : { pricePlan: offer.price }) }),
   }));
   const found = wanted === undefined ? bestFirst(judged)[0] : judged.find(({ offer }) => offer.id === wanted);
-  if (found !== undefined) return found.offer;
+  if (found !== undefined) {
+    const faults = policyFaults(found.offer.rules);
+    if (faults.length === 0) return found.offer;
+    const detail = `${found.offer.id} has terms that nobody here can evaluate: ${faults.map(({ message }) => message).join('; ')}`;
+    throw new AppError('offer-refused', { detail, faults });
+  }
   const [blocked] = dataset.unreadable.filter(({ id }) => wanted === undefined || id === wanted);
   if (blocked !== undefined)
     throw new AppError('offer-refused', { detail: `${blocked.id} cannot be asked for: ${blocked.why}` });

@@ -9,6 +9,7 @@ import type { Mandate } from '../../policies/negotiate.ts';
 import { mustFind, type Outgoing } from '../exchange/commit.ts';
 import type { LaterTask } from '../exchange/ports.ts';
 import { type Amendment, amendProcess, beginProcess, deliverMessage, sendMessage } from '../exchange/send.ts';
+import { terminateDouble } from './doubles.ts';
 import { concluded, voidTask } from './ending.ts';
 import type { NegotiationKind } from './machine.ts';
 import type { Decision, NegotiationData, NegotiationRow, Under } from './ports.ts';
@@ -67,6 +68,8 @@ export interface Deciding {
     readonly 'negotiations-work': (task: Task) => Promise<TaskResult>;
     /** An offer of ours that nobody answered in time. */
     readonly 'negotiations-lapse': (task: Task) => Promise<TaskResult>;
+    /** Terminates what a repeat of our first request began at a provider beside the one that counts. */
+    readonly 'negotiations-double': (task: Task) => Promise<TaskResult>;
   };
 }
 
@@ -314,5 +317,6 @@ export const createDeciding = (its: Exchanged, options: NegotiationOptions): Dec
     negotiations: (task) => deliverMessage(its, task),
     'negotiations-work': (task) => work(its, options, task),
     'negotiations-lapse': (task) => lapse(its, options, task),
+    'negotiations-double': (task) => terminateDouble(its, task),
   },
 });

@@ -13,6 +13,7 @@ import { lookUp } from '../exchange/commit.ts';
 import type { Caller } from '../exchange/ports.ts';
 import { type Answer, type Opening, openProcess, type Reaction, receiveMessage } from '../exchange/receive.ts';
 import type { Body } from '../exchange/rules.ts';
+import { refusingDoubles } from './doubles.ts';
 import type { NegotiationData, NegotiationRow } from './ports.ts';
 import { digestOf, type Exchanged, type NegotiationOptions, newData, offerOf, show } from './process.ts';
 import { agreementFault, assuranceOf, counterFault, offerFault, termsFault, writeOffer } from './rules.ts';
@@ -135,10 +136,15 @@ export const createReceiving = (its: Exchanged, options: NegotiationOptions): Re
       : receiveMessage(its, { ...incoming, pid: incoming.pid, kind: 'offer', role: 'consumer' }, (row) =>
           counterOffered(row, incoming.message.offer, 'provider'),
         ),
-  onAgreement: (incoming) =>
-    receiveMessage(its, { ...incoming, kind: 'agreement', role: 'consumer' }, (row) =>
-      agreed(options, row, incoming.message.agreement),
-    ),
+  onAgreement: (incoming) => {
+    const react = (row: NegotiationRow) => agreed(options, row, incoming.message.agreement);
+    // EDC makes a new agreement each time it sends its message; where nobody signed the one before, the last counts.
+    const rewritten = (row: NegotiationRow) =>
+      row.process.state === 'AGREED' && row.data.assurance === 'plain-dsp' ? react(row) : undefined;
+    return refusingDoubles(its, incoming, () =>
+      receiveMessage(its, { ...incoming, kind: 'agreement', role: 'consumer', rewritten }, react),
+    );
+  },
   onVerification: (incoming) =>
     receiveMessage(its, { ...incoming, kind: 'verification', role: 'provider' }, (row) => {
       options.agreements.mustBeSigned(row);

@@ -1,5 +1,6 @@
 import { endingOf } from '../exchange/refusal.ts';
 import { createDeciding, type Deciding } from './deciding.ts';
+import { noteDouble } from './doubles.ts';
 import { createEnding, type Ending } from './ending.ts';
 import { isFinal, maySend, transition } from './machine.ts';
 import { type Exchanged, type NegotiationOptions, readState, show, termination } from './process.ts';
@@ -21,7 +22,8 @@ export const createNegotiations = (options: NegotiationOptions): NegotiationServ
     machine: { transition, isFinal, maySend },
     show,
     readState,
-    refusedWith: (data, body) => (data.ending === null ? { ...data, ending: endingOf(body) } : data),
+    doubled: (row, peerPid) => noteDouble(its, row, peerPid),
+    refusedWith: (data, refusal) => (data.ending === null ? { ...data, ending: endingOf(refusal) } : data),
     about: ({ dataset, agreement }) => ({ dataset, agreement: agreement?.agreement['@id'] as string | undefined }),
     terminationFor: (row, code) => termination(row, code, [lost]),
   };

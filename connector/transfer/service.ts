@@ -16,7 +16,7 @@ export const createTransfers = (options: TransferOptions): TransferService => {
     machine: { transition, isFinal, maySend },
     show,
     readState,
-    refusedWith: (data, body) => (data.ending === null ? { ...data, ending: endingOf(body) } : data),
+    refusedWith: (data, refusal) => (data.ending === null ? { ...data, ending: endingOf(refusal) } : data),
     about: ({ agreementId }) => ({ agreement: agreementId }),
     terminationFor: (row, code) => termination(row, code, [lost]),
   };
