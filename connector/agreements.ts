@@ -1,5 +1,5 @@
 import { toBase64Url, utf8 } from '../contracts/bytes.ts';
-import { propertiesOf } from '../contracts/dsp/transfer.ts';
+import { endpointOf, propertiesOf } from '../contracts/dsp/transfer.ts';
 import type { ParticipantId } from '../contracts/ids.ts';
 import { canonicalize } from '../contracts/json.ts';
 import type { PricePlan } from '../contracts/ledger/price-plan.ts';
@@ -163,7 +163,7 @@ const consumed = async (
     assurance: row.data.assurance,
     price: row.data.price,
     pricePlan: await planOf(its, row),
-    endpoint: address.endpoint ?? '',
+    endpoint: endpointOf(address),
     properties: propertiesOf(address),
   };
 };

@@ -1,4 +1,5 @@
 import type { z } from '@hono/zod-openapi';
+import { endpointOf } from '../../contracts/dsp/transfer.ts';
 import { formatTime } from '../../contracts/time.ts';
 import type { Facts } from '../../policies/facts.ts';
 import { reasonsOf } from '../exchange/refusal.ts';
@@ -159,7 +160,7 @@ export const showTransfer = (row: TransferRecord): View<typeof transferView> => 
   ...showProcess(row),
   agreementId: row.data.agreementId,
   format: row.data.format,
-  endpoint: row.data.dataAddress?.endpoint ?? null,
+  endpoint: row.data.dataAddress === null ? null : endpointOf(row.data.dataAddress),
 });
 
 /** The agreement of a negotiation, once there is one. */

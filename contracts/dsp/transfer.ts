@@ -70,6 +70,11 @@ export const propertyOf = (its: DataAddress | undefined, name: string): string |
 export const propertiesOf = (its: DataAddress): Readonly<Record<string, string>> =>
   Object.fromEntries((its.endpointProperties ?? []).toReversed().map(({ name, value }) => [name, value]));
 
+const edcNames = 'https://w3id.org/edc/v0.0.1/ns/';
+
+/** Where a data address leads: EDC says it only in a property of its own (edc-interop §4). */
+export const endpointOf = (its: DataAddress): string => its.endpoint ?? propertyOf(its, `${edcNames}endpoint`) ?? '';
+
 /** A data address from names and values, in the standard's form. */
 export const buildDataAddress = (
   endpointType: string,
