@@ -17,6 +17,7 @@ export default defineConfig({
       project('contract', ['test/contract/**/*.test.ts'], 60_000),
       project('conformance', ['test/conformance/**/*.test.ts'], 120_000),
       project('simulation', ['test/simulation/**/*.test.ts'], 300_000),
+      project('interop', ['test/interop/**/*.test.ts'], 120_000),
       project('e2e', ['test/e2e/**/*.test.ts'], 300_000),
     ],
   },

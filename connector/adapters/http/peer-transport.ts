@@ -10,7 +10,7 @@ import type { PeerAnswer, PeerTransport } from '../../exchange/ports.ts';
 
 export interface PeerTransportOptions {
   readonly client: Pick<GuardedClient, 'request'>;
-  readonly tokens: (participant: ParticipantId) => TokenService;
+  readonly tokens: (participant: ParticipantId) => Pick<TokenService, 'tokenFor'>;
   /** Scopes that a peer may ask of our credential service with the token that goes along. */
   readonly scopes: readonly string[];
   /** For the ids of spans. */
