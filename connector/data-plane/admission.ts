@@ -5,11 +5,11 @@ import { replayKey, requestTarget } from '../../contracts/ledger/record.ts';
 import type { UsageExt, UsageOpen } from '../../contracts/ledger/usage-entry.ts';
 import type { Clock } from '../../kernel/clock.ts';
 import { nodeCrypto } from '../../kernel/crypto.ts';
+import type { Claim, ReplayStore } from '../../kernel/replay.ts';
 import { decide } from '../../policies/evaluate.ts';
 import type { Holder } from './grants.ts';
 import type { Standing, UsageMeter } from './ports.ts';
 import { type Proof, readProof, readProofKey, verifyProof } from './proof.ts';
-import type { ReplaySet } from './replay.pure.ts';
 import { clockMs, policyRefusal, type Refusal, reservedBytes, splitTarget, type Target } from './rules.ts';
 
 /** Whether a request may be served: the checks of wire §5 in their order, the cheap ones first. */
@@ -103,7 +103,7 @@ export interface AdmissionOptions {
   readonly clock: Clock;
   readonly standing: Pick<Standing, 'check'>;
   readonly meter: Pick<UsageMeter, 'count' | 'isReady'>;
-  readonly replay: ReplaySet;
+  readonly replay: ReplayStore;
   readonly newId: () => string;
   readonly dataOrigin: string;
 }
@@ -152,7 +152,7 @@ const isKeyOf = (holder: Holder, proof: Proof): boolean => {
   return true;
 };
 
-/** Possession of the key, for this request alone, once. The id of the request, or why not. */
+/** Possession of the key, for this request alone; that it comes once is claimed next. The id of the request, or why not. */
 const provenRequest = (
   its: AdmissionOptions,
   asked: Asked,
@@ -167,16 +167,14 @@ const provenRequest = (
   const fault = faultOfClaims(proof, { asked, htu, ...proven });
   if (fault !== undefined) return refuse('proof-invalid', fault);
   if (!verifyProof(proof, holder.proofKey)) return refuse('proof-invalid', 'the signature does not hold');
-  const { jti } = proof.claims;
-  const { agreement } = holder.transfer.terms;
-  switch (its.replay.claim(replayKey(nodeCrypto, agreement, jti), uuidV7Time(jti), agreement)) {
-    case 'claimed':
-      return jti;
-    case 'repeated':
-      return { error: new AppError('request-repeated') };
-    case 'full':
-      return { error: new AppError('replay-store-unavailable', { retryAfterSeconds: 60 }) };
-  }
+  return proof.claims.jti;
+};
+
+/** Nothing is served on a claim that is not known to be the first. */
+const claimFault = (claim: Claim): Refusal | undefined => {
+  if (claim === 'fresh') return undefined;
+  if (claim === 'seen') return { error: new AppError('request-repeated') };
+  return { error: new AppError('replay-store-unavailable', claim) };
 };
 
 const policyFault = (its: AdmissionOptions, holder: Holder, now: number): Refusal | undefined => {
@@ -196,22 +194,31 @@ const transferFault = (asked: Asked, { transfer }: Holder): Refusal | undefined 
   return price !== '' && pricePlan === null ? { error: new AppError('price-needed') } : undefined;
 };
 
-/**
- * The checks of wire §5 behind the token: revoked set, path, agreement, proof, replay, policy. Quota and window are the
- * meter's, with `open`. What is refused here leaves no record.
- */
-export const admit = (its: AdmissionOptions, asked: Asked, holder: Holder, ath: string): Admitted | Refusal => {
-  const now = its.clock.now();
-  const { terms, grant } = holder.transfer;
+/** What an access rests on before anything is proven: token, standing, transfer. */
+const groundOf = (
+  its: AdmissionOptions,
+  asked: Asked,
+  holder: Holder,
+  now: number,
+): { readonly ext: UsageExt } | Refusal => {
   if (holder.expiresAt <= now) return refuse('token-invalid', 'the token has expired');
   const standing = standingOf(its.standing, holder);
   if ('error' in standing) return standing;
-  const fault = transferFault(asked, holder);
-  if (fault !== undefined) return fault;
-  const target = requestTarget(nodeCrypto, { method: asked.method, target: asked.raw, range: asked.range });
-  const isProven = terms.assurance === 'cosigned';
-  const request = isProven ? provenRequest(its, asked, holder, { ath, tgt: target, now }) : its.newId();
-  if (typeof request !== 'string') return request;
+  return transferFault(asked, holder) ?? standing;
+};
+
+interface Proven {
+  readonly asked: Asked;
+  readonly holder: Holder;
+  readonly request: string;
+  readonly target: string;
+  readonly now: number;
+  readonly ext: UsageExt;
+}
+
+/** The last checks of an access that is proven, and what it is recorded as. */
+const permit = (its: AdmissionOptions, { asked, holder, request, target, now, ext }: Proven): Admitted | Refusal => {
+  const { terms, grant } = holder.transfer;
   const denied = policyFault(its, holder, now);
   if (denied !== undefined) return denied;
   if (!its.meter.isReady()) return { error: new AppError('journal-unavailable', { retryAfterSeconds: 5 }) };
@@ -229,9 +236,48 @@ export const admit = (its: AdmissionOptions, asked: Asked, holder: Holder, ath: 
     run: holder.run,
     target,
     price: terms.price,
-    ext: standing.ext,
+    ext,
     reserved: reservedBytes,
-    proof: isProven ? asked.proof : '',
+    proof: terms.assurance === 'cosigned' ? asked.proof : '',
   };
   return { entry };
+};
+
+/** After a wait for the shared store everything may have changed, so what the access rests on is asked again. */
+const permitLater = async (
+  its: AdmissionOptions,
+  claiming: Promise<Claim>,
+  proven: Omit<Proven, 'ext' | 'now'>,
+): Promise<Admitted | Refusal> => {
+  const fault = claimFault(await claiming);
+  if (fault !== undefined) return fault;
+  const now = its.clock.now();
+  const ground = groundOf(its, proven.asked, proven.holder, now);
+  return 'error' in ground ? ground : permit(its, { ...proven, now, ext: ground.ext });
+};
+
+/**
+ * The checks of wire §5 behind the token: revoked set, path, agreement, proof, replay, policy. Quota and window are the
+ * meter's, with `open`. What is refused here leaves no record. The answer is there at once unless the replay store is a
+ * shared one.
+ */
+export const admit = (
+  its: AdmissionOptions,
+  asked: Asked,
+  holder: Holder,
+  ath: string,
+): Admitted | Refusal | Promise<Admitted | Refusal> => {
+  const now = its.clock.now();
+  const { terms } = holder.transfer;
+  const ground = groundOf(its, asked, holder, now);
+  if ('error' in ground) return ground;
+  const { ext } = ground;
+  const target = requestTarget(nodeCrypto, { method: asked.method, target: asked.raw, range: asked.range });
+  if (terms.assurance !== 'cosigned') return permit(its, { asked, holder, request: its.newId(), target, now, ext });
+  const request = provenRequest(its, asked, holder, { ath, tgt: target, now });
+  if (typeof request !== 'string') return request;
+  const { agreement } = terms;
+  const claim = its.replay.claim(replayKey(nodeCrypto, agreement, request), uuidV7Time(request), agreement);
+  if (claim instanceof Promise) return permitLater(its, claim, { asked, holder, request, target });
+  return claimFault(claim) ?? permit(its, { asked, holder, request, target, now, ext });
 };

@@ -8,6 +8,7 @@ import type { Clock } from '../../kernel/clock.ts';
 import { nodeCrypto } from '../../kernel/crypto.ts';
 import { type ListenOptions, listen, type RunningServer } from '../../kernel/http/server.ts';
 import type { Logger } from '../../kernel/log.ts';
+import type { ReplayStore } from '../../kernel/replay.ts';
 import { type Admitted, type Asked, admit, readAsked, standingOf } from './admission.ts';
 import { createClosings } from './closings.ts';
 import type { Grants, Holder, Running } from './grants.ts';
@@ -31,7 +32,9 @@ export interface DataListenerOptions {
   readonly newId: () => string;
   readonly log: Logger;
   readonly dataOrigin: string;
-  /** Keys of the replay set in each generation; 2^21 unless said otherwise. */
+  /** What processes share to tell repeats; without it this process tells them alone. */
+  readonly replay?: ReplayStore;
+  /** Keys of its own replay set in each generation; 2^21 unless said otherwise. */
   readonly replayCapacity?: number;
   /** A connection on which nothing moves for this long is cut; 60,000 unless said otherwise. */
   readonly idleMs?: number;
@@ -43,12 +46,33 @@ const defaultIdleMs = 60_000;
 
 const isRefusal = (value: object): value is Refusal => 'error' in value;
 
-/** What was used in the last minutes, read from the journal (wire §5): a restart makes no proof good again. */
-const rebuiltReplaySet = ({ meter, replayCapacity }: DataListenerOptions) => {
-  const replay = createReplaySet(replayCapacity);
-  for (const { agreement, request } of meter.recent(generationMs))
-    replay.claim(replayKey(nodeCrypto, agreement, request), uuidV7Time(request), agreement);
-  return replay;
+/** Claims of the journal that are on their way to a shared store at a time. */
+const rebuiltTogether = 256;
+
+/**
+ * What was used in the last minutes, read from the journal (wire §5): a restart makes no proof good again. While a shared
+ * store did not hear it, repeats cannot be ruled out.
+ */
+const rebuiltReplay = async (its: DataListenerOptions): Promise<ReplayStore> => {
+  const { meter, clock, replay = createReplaySet(its.replayCapacity) } = its;
+  const used = meter.recent(generationMs);
+  let isHeard = true;
+  for (let from = 0; from < used.length; from += rebuiltTogether) {
+    const claims = used
+      .slice(from, from + rebuiltTogether)
+      .map(({ agreement, request }) =>
+        replay.claim(replayKey(nodeCrypto, agreement, request), uuidV7Time(request), agreement),
+      );
+    isHeard &&= (await Promise.all(claims)).every((claim) => typeof claim === 'string');
+  }
+  if (isHeard || its.replay === undefined) return replay;
+  const blindUntil = clock.now() + generationMs;
+  return {
+    claim: (...asked) => {
+      const leftMs = blindUntil - clock.now();
+      return leftMs > 0 ? { retryAfterSeconds: Math.ceil(leftMs / 1_000) } : replay.claim(...asked);
+    },
+  };
 };
 
 const headersFor = (asked: Asked, holder: Holder): HeaderList => {
@@ -128,7 +152,7 @@ const watchStanding = ({ standing, grants }: DataListenerOptions): void =>
 /** Starts the data plane. Disposing it ends what runs and waits until every record is closed. @throws AppError `port-in-use`. */
 export const startDataListener = async (its: DataListenerOptions, options: ListenOptions): Promise<DataPlaneServer> => {
   const { grants, tokens, log, idleMs = defaultIdleMs } = its;
-  const admission = { ...its, replay: rebuiltReplaySet(its) };
+  const admission = { ...its, replay: await rebuiltReplay(its) };
   const closings = createClosings();
   watchStanding(its);
 
@@ -143,15 +167,36 @@ export const startDataListener = async (its: DataListenerOptions, options: Liste
     if (!response.destroyed) writeProblem(response, refusal, { isHead: about.method === 'HEAD', headers });
   };
 
-  const judge = (asked: Asked, holder: Holder, digest: string): Admitted | Refusal =>
-    holder.transfer.running.size >= maxRunning
+  const crowded = ({ transfer }: Holder): Refusal | undefined =>
+    transfer.running.size >= maxRunning
       ? { error: new AppError('too-many-requests', { retryAfterSeconds: 1 }) }
-      : admit(admission, asked, holder, digest);
+      : undefined;
 
-  const proceed = (asked: Asked, holder: Holder, digest: string, response: ServerResponse): void => {
-    const judged = judge(asked, holder, digest);
+  const settle = (judged: Admitted | Refusal, asked: Asked, holder: Holder, response: ServerResponse): void => {
     if (isRefusal(judged)) refuse(response, judged, asked, holder);
     else serve(its, closings, { asked, holder, entry: judged.entry, response });
+  };
+
+  const settleLater = async (
+    judging: Promise<Admitted | Refusal>,
+    asked: Asked,
+    holder: Holder,
+    response: ServerResponse,
+  ): Promise<void> => {
+    const judged = await judging;
+    if (!response.destroyed) settle(crowded(holder) ?? judged, asked, holder, response);
+  };
+
+  const failed = (error: unknown, asked: Asked, response: ServerResponse): void => {
+    log.error({ error }, 'an access could not be judged');
+    refuse(response, { error: new AppError('internal-error') }, asked);
+  };
+
+  const proceed = (asked: Asked, holder: Holder, digest: string, response: ServerResponse): void => {
+    const judged = crowded(holder) ?? admit(admission, asked, holder, digest);
+    if (judged instanceof Promise)
+      settleLater(judged, asked, holder, response).catch((error: unknown) => failed(error, asked, response));
+    else settle(judged, asked, holder, response);
   };
 
   /** A token that is not known yet is verified once; the look into the store is the only wait before the journal. */

@@ -24,35 +24,35 @@ const key = (text: string) => nodeCrypto.sha256(Buffer.from(text)).subarray(0, 1
 describe('replay set', () => {
   test('a key counts once in its time, and again only when that time is long over', () => {
     const replay = createReplaySet(64);
-    expect(replay.claim(key('a'), 0, 'x')).toBe('claimed');
-    expect(replay.claim(key('a'), generationMs - 1, 'x')).toBe('repeated');
-    expect(replay.claim(key('b'), generationMs, 'x')).toBe('claimed');
-    expect(replay.claim(key('a'), 5, 'x')).toBe('repeated');
-    expect(replay.claim(key('a'), 2 * generationMs, 'x')).toBe('claimed');
+    expect(replay.claim(key('a'), 0, 'x')).toBe('fresh');
+    expect(replay.claim(key('a'), generationMs - 1, 'x')).toBe('seen');
+    expect(replay.claim(key('b'), generationMs, 'x')).toBe('fresh');
+    expect(replay.claim(key('a'), 5, 'x')).toBe('seen');
+    expect(replay.claim(key('a'), 2 * generationMs, 'x')).toBe('fresh');
   });
 
   test('a clock that went back makes nothing good again', () => {
     const replay = createReplaySet(64);
     replay.claim(key('a'), 0, 'x');
     replay.claim(key('b'), 2 * generationMs, 'x');
-    expect(replay.claim(key('a'), 0, 'x')).toBe('full');
+    expect(replay.claim(key('a'), 0, 'x')).toEqual({ retryAfterSeconds: 60 });
   });
 
   test('is full instead of forgetting, for one agreement before all others', () => {
     const replay = createReplaySet(64);
-    for (let count = 0; count < 8; count += 1) expect(replay.claim(key(`a${count}`), 0, 'x')).toBe('claimed');
-    expect(replay.claim(key('a8'), 0, 'x')).toBe('full');
-    expect(replay.claim(key('a0'), 0, 'y')).toBe('repeated');
+    for (let count = 0; count < 8; count += 1) expect(replay.claim(key(`a${count}`), 0, 'x')).toBe('fresh');
+    expect(replay.claim(key('a8'), 0, 'x')).toEqual({ retryAfterSeconds: 60 });
+    expect(replay.claim(key('a0'), 0, 'y')).toBe('seen');
     for (let count = 0; count < 56; count += 1)
-      expect(replay.claim(key(`b${count}`), 0, `other ${count}`)).toBe('claimed');
-    expect(replay.claim(key('c'), 0, 'z')).toBe('full');
-    expect(replay.claim(key('c'), generationMs, 'x')).toBe('claimed');
+      expect(replay.claim(key(`b${count}`), 0, `other ${count}`)).toBe('fresh');
+    expect(replay.claim(key('c'), 0, 'z')).toEqual({ retryAfterSeconds: 60 });
+    expect(replay.claim(key('c'), generationMs, 'x')).toBe('fresh');
   });
 
   test('a key of zeros is a key, too', () => {
     const replay = createReplaySet(64);
-    expect(replay.claim(new Uint8Array(16), 0, 'x')).toBe('claimed');
-    expect(replay.claim(new Uint8Array(16), 0, 'x')).toBe('repeated');
+    expect(replay.claim(new Uint8Array(16), 0, 'x')).toBe('fresh');
+    expect(replay.claim(new Uint8Array(16), 0, 'x')).toBe('seen');
   });
 
   test('agrees with a plain set for any keys', () => {
@@ -64,7 +64,7 @@ describe('replay set', () => {
         for (const [index, one] of keys.entries()) {
           const zeros = one.every((byte) => byte === 0);
           const name = zeros ? toHex(Uint8Array.of(...one.slice(0, 15), 1)) : toHex(one);
-          expect(replay.claim(one, 0, String(index))).toBe(plain.has(name) ? 'repeated' : 'claimed');
+          expect(replay.claim(one, 0, String(index))).toBe(plain.has(name) ? 'seen' : 'fresh');
           plain.add(name);
         }
       }),

@@ -7,11 +7,13 @@
 export const generationMs = 120_000;
 const wordsPerKey = 4;
 
-export type Claim = 'claimed' | 'repeated' | 'full';
+/** There is no room, or the clock went back: repeats cannot be ruled out. */
+const unknown = { retryAfterSeconds: 60 } as const;
 
+/** A replay store (kernel/replay.ts) that answers at once. */
 export interface ReplaySet {
-  /** Claims a key of 16 bytes under the time of its request id, ms. `full`: repeats cannot be ruled out for it. */
-  readonly claim: (key: Uint8Array, at: number, agreement: string) => Claim;
+  /** Claims a key of 16 bytes under the time of its request id, ms. */
+  readonly claim: (key: Uint8Array, at: number, agreement: string) => 'fresh' | 'seen' | typeof unknown;
 }
 
 interface Generation {
@@ -73,14 +75,14 @@ export const createReplaySet = (capacity = 2_097_152): ReplaySet => {
     claim: (key, at, agreement) => {
       const number = Math.floor(at / generationMs);
       const generation = number % 2 === 0 ? generations[0] : generations[1];
-      if (generation.number > number) return 'full'; // the clock went back: what was used then is forgotten
+      if (generation.number > number) return unknown; // the clock went back: what was used then is forgotten
       if (generation.number < number) empty(generation, number);
       const used = generation.byAgreement.get(agreement) ?? 0;
-      if (used >= share || generation.size >= capacity) return 'full';
-      if (!insert(generation.words, key)) return 'repeated';
+      if (used >= share || generation.size >= capacity) return unknown;
+      if (!insert(generation.words, key)) return 'seen';
       generation.size += 1;
       generation.byAgreement.set(agreement, used + 1);
-      return 'claimed';
+      return 'fresh';
     },
   };
 };
