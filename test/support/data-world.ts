@@ -39,6 +39,7 @@ import { type RunningServer, serveRoutes } from '../../kernel/http/server.ts';
 import type { ParticipantKeys } from '../../kernel/keys.ts';
 import { type Logger, silentLogger } from '../../kernel/log.ts';
 import { createIds, systemRandom } from '../../kernel/random.ts';
+import type { ReplayStore } from '../../kernel/replay.ts';
 import { migrate } from '../../kernel/sql/migrate.ts';
 import { openSqlite } from '../../kernel/sql/sqlite.ts';
 import { sqlUsedTokens, type UsedTokenTable, usedTokenMigrations } from '../../kernel/sql/used-tokens.ts';
@@ -196,6 +197,7 @@ export interface WorldOptions {
   readonly facts?: CredentialFacts | 'none';
   readonly provider?: Partial<ArrayMeterOptions>;
   readonly consumer?: Partial<ArrayMeterOptions>;
+  readonly replay?: ReplayStore;
   readonly replayCapacity?: number;
   readonly idleMs?: number;
   readonly log?: Logger;
@@ -295,6 +297,7 @@ export const startWorld = async (options: WorldOptions = {}) => {
   const start = async (meter: ArrayMeter) => {
     const plane = await makePlane();
     const limits = {
+      ...(options.replay === undefined ? {} : { replay: options.replay }),
       ...(options.replayCapacity === undefined ? {} : { replayCapacity: options.replayCapacity }),
       ...(options.idleMs === undefined ? {} : { idleMs: options.idleMs }),
     };
