@@ -3,6 +3,7 @@ import { AppError } from '../contracts/errors.ts';
 import type { Did } from '../contracts/ids.ts';
 import { createIds } from '../kernel/random.ts';
 import { createMemberCatalogs } from './adapters/http/member-catalogs.ts';
+import { createMemberFeeds } from './adapters/http/member-feeds.ts';
 import { createSqlOfferStore } from './adapters/sql/offer-store.ts';
 import type { Base } from './base.ts';
 import type { HarvestNow } from './management/ports.ts';
@@ -52,17 +53,19 @@ export const composeStore = (base: Base, registry: Pick<Registry, 'page' | 'memb
   let harvester: Harvester | undefined;
   return {
     begin: () => {
+      const reading = {
+        client,
+        resolver,
+        tokens,
+        clock,
+        newId: () => `urn:uuid:${newId()}`,
+        allowLoopbackHttp: config.STEKKER_ALLOW_LOOPBACK_HTTP,
+      };
       harvester = startHarvester({
         store,
         members: membersOf(registry),
-        read: createMemberCatalogs({
-          client,
-          resolver,
-          tokens,
-          clock,
-          newId: () => `urn:uuid:${newId()}`,
-          allowLoopbackHttp: config.STEKKER_ALLOW_LOOPBACK_HTTP,
-        }),
+        read: createMemberCatalogs(reading),
+        feeds: createMemberFeeds(reading),
         newId,
         clock,
         log,

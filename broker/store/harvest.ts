@@ -6,7 +6,15 @@ import type { Clock } from '../../kernel/clock.ts';
 import { nodeCrypto } from '../../kernel/crypto.ts';
 import type { Logger } from '../../kernel/log.ts';
 import { type ListingTools, readListings } from './listings.pure.ts';
-import type { CatalogLimits, CatalogMembers, OfferStore, Provider, ReadCatalog } from './ports.ts';
+import type {
+  CatalogFeeds,
+  CatalogLimits,
+  CatalogMembers,
+  ChangedDatasets,
+  OfferStore,
+  Provider,
+  ReadCatalog,
+} from './ports.ts';
 import { wordsOf } from './words.pure.ts';
 
 /** Reads the catalogs of members into the store: at an interval, on demand, and soon after somebody joined. */
@@ -15,6 +23,8 @@ export interface HarvestOptions {
   readonly store: OfferStore;
   readonly members: CatalogMembers;
   readonly read: ReadCatalog;
+  /** Changes of catalogs, where members tell them: less to read than everything. */
+  readonly feeds?: CatalogFeeds;
   readonly newId: () => string;
   readonly clock: Clock;
   readonly log: Logger;
@@ -26,6 +36,8 @@ export interface HarvestLimits extends CatalogLimits {
   readonly maxDatasets: number;
   /** Catalogs read at once; a slow member takes one of these places and no more. */
   readonly maxConcurrent: number;
+  /** A catalog whose changes are followed is read as a whole this often all the same. */
+  readonly recrawlMs: number;
 }
 
 /** What became of one catalog. `fault` is null when it was read to its end. */
@@ -58,6 +70,7 @@ const defaultLimits: HarvestLimits = {
   maxMs: 120_000,
   maxDatasets: 50_000,
   maxConcurrent: 8,
+  recrawlMs: 86_400_000,
 };
 const soonTries = 3;
 const soonPauseMs = 2_000;
@@ -75,10 +88,83 @@ const toolsFor = (provider: Did): ListingTools => ({
   wordsOf,
 });
 
-/** Reads one catalog. What was seen before stays when it cannot be read to its end. */
-const harvestOne = async (
+interface Bounds {
+  readonly limits: HarvestLimits;
+  readonly isStopped: () => boolean;
+}
+
+/** Takes one page of changes: what a changed dataset no longer shows in a readable form goes as well. */
+const takeChanges = async (
+  { store, clock, newId }: HarvestOptions,
+  provider: Provider,
+  { shown, removed }: ChangedDatasets,
+): Promise<{ readonly datasets: number; readonly skipped: number; readonly removed: number }> => {
+  const tools = toolsFor(provider.did);
+  const found = readListings(
+    shown.map(({ dataset }) => dataset),
+    tools,
+  );
+  const kept = new Set(found.listings.map(({ id }) => id));
+  const gone = [...removed, ...shown.map(({ id }) => id)].map(tools.idOf).filter((id) => !kept.has(id));
+  await store.put(provider, { run: newId(), at: clock.now() }, found.listings);
+  const count = await store.remove(provider.did, gone);
+  return { datasets: found.listings.length, skipped: found.skipped, removed: count };
+};
+
+/** Reads what changed since the last time; undefined when the catalog must be read as a whole. */
+const followOne = async (
   options: HarvestOptions,
-  { limits, isStopped }: { readonly limits: HarvestLimits; readonly isStopped: () => boolean },
+  { limits, isStopped }: Bounds,
+  provider: Provider,
+): Promise<Harvested | undefined> => {
+  const { store, feeds, clock, log } = options;
+  const { did } = provider;
+  const followed = await store.followed(did);
+  if (feeds === undefined || followed === undefined || clock.now() - followed.crawledAt >= limits.recrawlMs)
+    return undefined;
+  const counts = { datasets: 0, skipped: 0, removed: 0 };
+  try {
+    for await (const page of feeds.follow(did, followed.cursor, limits)) {
+      if (isStopped()) return { provider: did, at: clock.now(), ...counts, fault: 'stopped' };
+      const taken = await takeChanges(options, provider, page);
+      counts.datasets += taken.datasets;
+      counts.skipped += taken.skipped;
+      counts.removed += taken.removed;
+      await store.keepFollowed(did, { ...followed, cursor: page.cursor });
+    }
+  } catch (error) {
+    log.info({ error, provider: did }, 'the changes of a catalog cannot be followed; all of it is read');
+    return undefined;
+  }
+  log.info({ provider: did, ...counts }, 'the changes of a catalog were read');
+  return { provider: did, at: clock.now(), ...counts, fault: null };
+};
+
+/** Where a member's changes begin now, before its catalog is read; undefined where there is no feed, or none to be had. */
+const feedOf = ({ feeds, log }: HarvestOptions, { did }: Provider): Promise<string | undefined> =>
+  feeds === undefined
+    ? Promise.resolve(undefined)
+    : feeds.begin(did).catch((error: unknown) => {
+        log.info({ error, provider: did }, 'the changes of a catalog cannot be had');
+        return undefined;
+      });
+
+const harvestOne = async (options: HarvestOptions, bounds: Bounds, provider: Provider): Promise<Harvested> => {
+  const followed = await followOne(options, bounds, provider);
+  if (followed !== undefined) return followed;
+  const { store, clock } = options;
+  const crawledAt = clock.now();
+  const cursor = await feedOf(options, provider);
+  const crawled = await crawlOne(options, bounds, provider);
+  if (crawled.fault === null)
+    await store.keepFollowed(provider.did, cursor === undefined ? undefined : { cursor, crawledAt });
+  return crawled;
+};
+
+/** Reads all of one catalog. What was seen before stays when it cannot be read to its end. */
+const crawlOne = async (
+  options: HarvestOptions,
+  { limits, isStopped }: Bounds,
   provider: Provider,
 ): Promise<Harvested> => {
   const { store, read, clock, newId, log } = options;

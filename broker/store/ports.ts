@@ -23,6 +23,12 @@ export interface Listing {
   readonly words: readonly string[];
 }
 
+/** Where the changes of a catalog are read on, and when all of it was read last. */
+export interface Followed {
+  readonly cursor: string;
+  readonly crawledAt: number;
+}
+
 /** Where a word stands. */
 export interface WordPlace {
   readonly word: string;
@@ -41,6 +47,11 @@ export interface OfferStore {
   ) => Promise<void>;
   /** Removes the provider's listings that this run did not see; the number of them. */
   readonly finish: (provider: Did, run: string) => Promise<number>;
+  /** Removes those of a provider's listings; the number of them. */
+  readonly remove: (provider: Did, ids: readonly string[]) => Promise<number>;
+  /** Where we stand in the changes of a provider's catalog; undefined when it must be read as a whole. */
+  readonly followed: (provider: Did) => Promise<Followed | undefined>;
+  readonly keepFollowed: (provider: Did, followed: Followed | undefined) => Promise<void>;
   /** Removes a provider and everything of it. */
   readonly forget: (provider: Did) => Promise<void>;
   readonly providers: () => Promise<readonly Did[]>;
@@ -80,3 +91,23 @@ export interface CatalogLimits {
  * @throws AppError `fetch-failed`, `address-refused` when the catalog cannot be read to its end.
  */
 export type ReadCatalog = (member: Did, limits: CatalogLimits) => AsyncIterable<readonly unknown[]>;
+
+/** What changed: datasets as they look now, and ids of those that are no longer shown to us. */
+export interface ChangedDatasets {
+  readonly shown: readonly { readonly id: string; readonly dataset: unknown }[];
+  readonly removed: readonly string[];
+  /** Where to go on when these have been taken. */
+  readonly cursor: string;
+}
+
+/** The changes of members' catalogs, for members that announce such a feed (dsp §12.4). */
+export interface CatalogFeeds {
+  /** From where on all changes will be told; undefined when the member announces no feed. */
+  readonly begin: (member: Did) => Promise<string | undefined>;
+  /**
+   * What changed behind a cursor, page by page.
+   *
+   * @throws AppError `cursor-expired` when the catalog must be read as a whole, others when the feed cannot be read on.
+   */
+  readonly follow: (member: Did, cursor: string, limits: CatalogLimits) => AsyncIterable<ChangedDatasets>;
+}

@@ -55,6 +55,30 @@ describe.each(Object.entries(adapters))('OfferStore on %s', (_name, create) => {
     expect(await store.read.ids('', 1)).toEqual(['a']);
   });
 
+  test('removes single listings of their provider alone, with their words', async () => {
+    const store = await create();
+    await store.put(anna, seen('1'), [listing('a', ['rain']), listing('b', ['rain'])]);
+    await store.put(bert, seen('1'), [listing('c', ['rain'])]);
+    expect(await store.remove(anna.did, ['a', 'c', 'x'])).toBe(1);
+    expect(await store.remove(anna.did, [])).toBe(0);
+    expect(await store.read.ids('', 9)).toEqual(['b', 'c']);
+    expect((await store.read.scan('rain', start(''), 9)).map(({ id }) => id)).toEqual(['b', 'c']);
+  });
+
+  test('keeps where the changes of a provider are read on, until it is forgotten', async () => {
+    const store = await create();
+    expect(await store.followed(anna.did)).toBeUndefined();
+    await store.keepFollowed(anna.did, { cursor: 'one', crawledAt: 1 });
+    await store.keepFollowed(anna.did, { cursor: 'two', crawledAt: 2 });
+    expect(await store.followed(anna.did)).toEqual({ cursor: 'two', crawledAt: 2 });
+    expect(await store.followed(bert.did)).toBeUndefined();
+    await store.keepFollowed(anna.did, undefined);
+    expect(await store.followed(anna.did)).toBeUndefined();
+    await store.keepFollowed(anna.did, { cursor: 'three', crawledAt: 3 });
+    await store.forget(anna.did);
+    expect(await store.followed(anna.did)).toBeUndefined();
+  });
+
   test('finds places of words by their beginning, in order, behind a place', async () => {
     const store = await create();
     await store.put(anna, seen('1'), [

@@ -1,7 +1,8 @@
 import { describe, expect, test } from 'vitest';
 import { createMemberCatalogs } from '../../broker/adapters/http/member-catalogs.ts';
+import { createMemberFeeds } from '../../broker/adapters/http/member-feeds.ts';
 import { createSqlOfferStore, type OfferTables, offerMigrations } from '../../broker/adapters/sql/offer-store.ts';
-import { startHarvester } from '../../broker/store/harvest.ts';
+import { type HarvestLimits, startHarvester } from '../../broker/store/harvest.ts';
 import { createStoreRoutes } from '../../broker/store/routes.ts';
 import { storePage } from '../../contracts/store.ts';
 import { systemClock } from '../../kernel/clock.ts';
@@ -69,5 +70,90 @@ describe('the store of a broker', () => {
     expect(after.ignored).toEqual(['007']);
     expect(after.entries.map(({ dataset }) => dataset)).not.toContain('urn:asset:007');
     expect((await ask('q=waterstand+008')).entries).toHaveLength(1);
+  });
+
+  /** A broker that follows one provider, and what it finds of it. */
+  const following = async (limits: Partial<HarvestLimits> = {}) => {
+    const broker = await startHubParty();
+    const { party, catalog, store: offered, asked } = await startProvider(broker.did, { feed: true });
+    const { db } = openSqlite<OfferTables>({ path: ':memory:' });
+    await migrate(db, 'offers', offerMigrations);
+    const store = createSqlOfferStore(db);
+    const reading = { ...broker, clock: systemClock, newId: () => `urn:uuid:${newId()}`, allowLoopbackHttp: true };
+    const harvester = startHarvester({
+      store,
+      members: { list: async () => [{ did: party.did, name: 'Waterschap' }] },
+      read: createMemberCatalogs(reading),
+      feeds: createMemberFeeds(reading),
+      newId,
+      clock: systemClock,
+      log: silentLogger,
+      intervalMs: 3_600_000,
+      limits,
+    });
+    const publish = async (id: string, title = `Peil ${id}`) => {
+      const upstream = { kind: 'file', path: `/data/${id}` } as const;
+      await catalog.addAsset(us, { id: `urn:asset:${id}`, title, upstream });
+      const rules = { permission: [{ action: 'use' }] };
+      await catalog.addOffer(us, { id: `urn:offer:${id}`, asset: `urn:asset:${id}`, rules });
+    };
+    const routes = createStoreRoutes({ read: store.read, log: silentLogger });
+    const titles = async () => {
+      const answer = await routes.request('/store/offers?q=peil&limit=100');
+      return storePage
+        .parse(await answer.json())
+        .entries.map(({ title }) => title)
+        .sort();
+    };
+    /** Harvests, and says whether it read the whole catalog for it. */
+    const harvest = async () => {
+      asked.length = 0;
+      const [result] = await harvester.harvest(party.did);
+      return { ...result, isWhole: asked.some((line) => line.endsWith('/catalog/request')), asked: [...asked] };
+    };
+    await harvester.harvest(party.did); // behind the first, which begins by itself
+    return {
+      party,
+      catalog,
+      offered,
+      publish,
+      titles,
+      harvest,
+      [Symbol.asyncDispose]: async () => {
+        for (const one of [harvester, party, broker]) await one[Symbol.asyncDispose]();
+      },
+    };
+  };
+
+  test('follows the changes of a member that tells them, and reads what changed alone', async () => {
+    await using its = await following();
+    for (const id of ['1', '2', '3']) await its.publish(id);
+    expect(await its.harvest()).toMatchObject({ datasets: 3, fault: null, isWhole: false });
+    expect(await its.harvest()).toMatchObject({ datasets: 0, removed: 0, fault: null, isWhole: false });
+    await its.publish('4');
+    await its.catalog.withdraw(us, 'urn:offer:2');
+    const { asked, ...result } = await its.harvest();
+    expect(result).toMatchObject({ datasets: 1, removed: 1, fault: null, isWhole: false });
+    expect(asked.filter((line) => line.includes('/catalog/datasets/'))).toHaveLength(1);
+    expect(await its.titles()).toEqual(['Peil 1', 'Peil 3', 'Peil 4']);
+  });
+
+  test('reads everything again when the cursor has expired, and follows from there', async () => {
+    await using its = await following();
+    await its.publish('1');
+    await its.harvest();
+    await its.publish('2');
+    await its.catalog.withdraw(us, 'urn:offer:1');
+    await its.offered.forgetChanges(us, systemClock.now() + 1, 1_000);
+    expect(await its.harvest()).toMatchObject({ datasets: 1, removed: 1, fault: null, isWhole: true });
+    expect(await its.titles()).toEqual(['Peil 2']);
+    expect(await its.harvest()).toMatchObject({ isWhole: false });
+  });
+
+  test('reads everything once a day all the same', async () => {
+    await using its = await following({ recrawlMs: 0 });
+    await its.publish('1');
+    expect((await its.harvest()).isWhole).toBe(true);
+    expect(await its.harvest()).toMatchObject({ fault: null, isWhole: true });
   });
 });

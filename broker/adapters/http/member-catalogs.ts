@@ -23,7 +23,7 @@ export interface MemberCatalogOptions {
 
 const versionPath = '/.well-known/dspace-version';
 const versionBytes = 65_536;
-const requestTimeoutMs = 15_000;
+export const requestTimeoutMs = 15_000;
 const maxDepth = 64;
 
 /** The frame of a page; its datasets are read one by one, so that a bad one spoils only itself. */
@@ -33,9 +33,14 @@ const catalogPage = z.looseObject({
   dataset: z.array(z.unknown()).max(10_000).optional(),
 });
 
-const failed = (detail: string, cause?: unknown): AppError => new AppError('fetch-failed', { detail, cause });
+export const failed = (detail: string, cause?: unknown): AppError => new AppError('fetch-failed', { detail, cause });
 
-const read = <Value>(schema: z.ZodType<Value>, answer: ClientAnswer, maxBytes: number, what: string): Value => {
+export const readAnswer = <Value>(
+  schema: z.ZodType<Value>,
+  answer: ClientAnswer,
+  maxBytes: number,
+  what: string,
+): Value => {
   if (answer.status !== 200) throw failed(`${what} answered ${answer.status}`);
   try {
     return schema.parse(parseJson(answer.body, { maxBytes, maxDepth }));
@@ -45,7 +50,7 @@ const read = <Value>(schema: z.ZodType<Value>, answer: ClientAnswer, maxBytes: n
 };
 
 /** `<base>` of the protocol: from the version document of the root that the DID document, or else the DID, names. */
-const findBase = async (
+export const findBase = async (
   { client, resolver, allowLoopbackHttp }: MemberCatalogOptions,
   member: Did,
 ): Promise<string> => {
@@ -65,14 +70,14 @@ const findBase = async (
     timeoutMs: requestTimeoutMs,
     maxBytes: versionBytes,
   });
-  const { protocolVersions } = read(versionDocument, answer, versionBytes, url);
+  const { protocolVersions } = readAnswer(versionDocument, answer, versionBytes, url);
   const ours = protocolVersions.find(({ version, binding }) => version === protocolVersion && binding === 'HTTPS');
   if (ours === undefined) throw failed(`${member} does not speak version ${protocolVersion}`);
   return withoutSlash(`${root}${ours.path}`);
 };
 
 /** The address of the next page (RFC 8288), which must be of the same origin: the proof of who we are goes along. */
-const nextPage = (link: string | undefined, at: string): string | undefined => {
+export const nextPage = (link: string | undefined, at: string): string | undefined => {
   for (const [, address = '', parameters = ''] of (link ?? '').matchAll(/<([^<>]*)>([^<]*)/g)) {
     if (!/;\s*rel\s*=\s*"?(?:[^";,]*\s)?next(?:\s[^";,]*)?"?\s*(?:[;,]|$)/i.test(parameters)) continue;
     if (!URL.canParse(address, at)) throw failed('the next page has no address');
@@ -125,7 +130,7 @@ async function* readPages(
       maxBytes,
     });
     bytes += answer.body.length;
-    const page = read(catalogPage, answer, maxBytes, `the catalog of ${member}`);
+    const page = readAnswer(catalogPage, answer, maxBytes, `the catalog of ${member}`);
     if (page.participantId !== member) throw failed(`the catalog says it is ${page.participantId}'s`);
     yield page.dataset ?? [];
     url = nextPage(answer.headers.link, url);

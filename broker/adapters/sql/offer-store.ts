@@ -3,7 +3,7 @@ import type { Did } from '../../../contracts/ids.ts';
 import type { StoreEntry } from '../../../contracts/store.ts';
 import { formatTime } from '../../../contracts/time.ts';
 import type { Migration } from '../../../kernel/sql/migrate.ts';
-import type { Listing, OfferReader, OfferStore, Provider } from '../../store/ports.ts';
+import type { Followed, Listing, OfferReader, OfferStore, Provider } from '../../store/ports.ts';
 
 /** Listings and the words they are found by. Both orders of the words are indexes: by word for walking, by listing for checking. */
 export interface OfferTables {
@@ -21,6 +21,7 @@ export interface OfferTables {
     harvested_at: number;
   };
   store_word: { word: string; id: string };
+  store_followed: { provider: string; cursor: string; crawled_at: number };
 }
 
 export const offerMigrations: readonly Migration<OfferTables>[] = [
@@ -53,6 +54,17 @@ export const offerMigrations: readonly Migration<OfferTables>[] = [
         .addPrimaryKeyConstraint('store_word_pk', ['word', 'id'])
         .execute();
       await schema.createIndex('store_word_id').on('store_word').columns(['id', 'word']).execute();
+    },
+  },
+  {
+    name: '2026-11-26-followed-catalogs',
+    up: async ({ schema }) => {
+      await schema
+        .createTable('store_followed')
+        .addColumn('provider', 'text', (column) => column.primaryKey())
+        .addColumn('cursor', 'text', (column) => column.notNull())
+        .addColumn('crawled_at', 'bigint', (column) => column.notNull())
+        .execute();
     },
   },
 ];
@@ -119,6 +131,38 @@ const putPiece = async (
     if (known.get(listing.id) !== listing.digest) await putListing(db, provider, seen, listing);
 };
 
+/** Removes listings with their words, in one transaction. */
+const removePiece = (db: Db, ids: readonly string[]): Promise<void> =>
+  db.transaction().execute(async (transaction) => {
+    await transaction.deleteFrom('store_word').where('id', 'in', ids).execute();
+    await transaction.deleteFrom('store_listing').where('id', 'in', ids).execute();
+  });
+
+/** Those of these listings that are the provider's. */
+const removeThese = async (db: Db, provider: Did, wanted: readonly string[]): Promise<number> => {
+  let removed = 0;
+  for (const piece of pieces(wanted, pieceSize)) {
+    const query = db.selectFrom('store_listing').select('id').where('id', 'in', piece).where('provider', '=', provider);
+    const ids = (await query.execute()).map(({ id }) => id);
+    if (ids.length > 0) await removePiece(db, ids);
+    removed += ids.length;
+  }
+  return removed;
+};
+
+const keepFollowed = async (db: Db, provider: Did, followed: Followed | undefined): Promise<void> => {
+  if (followed === undefined) {
+    await db.deleteFrom('store_followed').where('provider', '=', provider).execute();
+    return;
+  }
+  const values = { cursor: followed.cursor, crawled_at: followed.crawledAt };
+  await db
+    .insertInto('store_followed')
+    .values({ provider, ...values })
+    .onConflict((conflict) => conflict.column('provider').doUpdateSet(values))
+    .execute();
+};
+
 /** Removes listings of a provider, but those of a run; a piece at a time. */
 const removeListings = async (db: Db, provider: Did, except: string | undefined): Promise<number> => {
   for (let removed = 0; ; ) {
@@ -131,10 +175,7 @@ const removeListings = async (db: Db, provider: Did, except: string | undefined)
       .execute();
     if (rows.length === 0) return removed;
     const ids = rows.map(({ id }) => id);
-    await db.transaction().execute(async (transaction) => {
-      await transaction.deleteFrom('store_word').where('id', 'in', ids).execute();
-      await transaction.deleteFrom('store_listing').where('id', 'in', ids).execute();
-    });
+    await removePiece(db, ids);
     removed += ids.length;
   }
 };
@@ -226,7 +267,14 @@ export const createSqlOfferStore = (db: Db): OfferStore => ({
       await db.transaction().execute((transaction) => putPiece(transaction, provider.did, seen, piece));
   },
   finish: (provider, run) => removeListings(db, provider, run),
+  remove: (provider, ids) => removeThese(db, provider, ids),
+  followed: async (provider) => {
+    const row = await db.selectFrom('store_followed').selectAll().where('provider', '=', provider).executeTakeFirst();
+    return row === undefined ? undefined : { cursor: row.cursor, crawledAt: Number(row.crawled_at) };
+  },
+  keepFollowed: (provider, followed) => keepFollowed(db, provider, followed),
   forget: async (provider) => {
+    await keepFollowed(db, provider, undefined);
     await removeListings(db, provider, undefined);
     await db.deleteFrom('store_provider').where('did', '=', provider).execute();
   },
