@@ -1,5 +1,5 @@
 import { toBase64Url, utf8 } from '../../contracts/bytes.ts';
-import type { Machine, Role } from '../../contracts/dsp/process.ts';
+import { initial, type Machine, type Role } from '../../contracts/dsp/process.ts';
 import { AppError } from '../../contracts/errors.ts';
 import type { Did, ParticipantId } from '../../contracts/ids.ts';
 import { canonicalize, type Json } from '../../contracts/json.ts';
@@ -119,6 +119,16 @@ export const lookUp = async <State extends string, Kind extends string, Data>(
 ): Promise<ProcessRow<State, Kind, Data>> => {
   const row = await mustFind(its, place.participant, place.pid);
   if (row.peer !== place.caller) throw new AppError('not-found');
+  return row;
+};
+
+/** The same to show it: while our first message is not answered there is nothing that both sides could call by its pids. */
+export const lookUpToShow = async <State extends string, Kind extends string, Data>(
+  its: Pick<ExchangeOptions<State, Kind, Data>, 'store'>,
+  place: { readonly participant: ParticipantId; readonly caller: Did; readonly pid: string },
+): Promise<ProcessRow<State, Kind, Data>> => {
+  const row = await lookUp(its, place);
+  if (row.process.state === initial) throw new AppError('not-found');
   return row;
 };
 

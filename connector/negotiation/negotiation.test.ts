@@ -337,6 +337,14 @@ describe('messages of a negotiation', () => {
     });
   });
 
+  test('a process whose first message is not answered yet is not shown', async () => {
+    await using world = await pair({}, { ...waiting, fate: () => 'lose' });
+    const asked = await world.b.negotiations.request(world.terms);
+    await expect(world.b.negotiations.show(tenant, world.a.did, asked.pid)).rejects.toMatchObject({
+      code: 'not-found',
+    });
+  });
+
   test('a refusal names both pids of the process', async () => {
     await using world = await pair(waiting);
     const { body } = await world.post('/negotiations/request', firstRequest());

@@ -9,7 +9,7 @@ import { AppError } from '../../contracts/errors.ts';
 import type { Did, ParticipantId } from '../../contracts/ids.ts';
 import type { Json } from '../../contracts/json.ts';
 import { pricesIn } from '../../contracts/ledger/price-plan.ts';
-import { lookUp } from '../exchange/commit.ts';
+import { lookUpToShow } from '../exchange/commit.ts';
 import type { Caller } from '../exchange/ports.ts';
 import { type Answer, type Opening, openProcess, type Reaction, receiveMessage } from '../exchange/receive.ts';
 import type { Body } from '../exchange/rules.ts';
@@ -165,5 +165,5 @@ export const createReceiving = (its: Exchanged, options: NegotiationOptions): Re
       const { code = '', reason = [] } = incoming.message;
       return { data: { ...row.data, ending: { by: 'peer', code, reason } } };
     }),
-  show: async (participant, caller, pid) => show(await lookUp(its, { participant, caller, pid })),
+  show: async (participant, caller, pid) => show(await lookUpToShow(its, { participant, caller, pid })),
 });

@@ -8,7 +8,7 @@ import type {
 import { AppError } from '../../contracts/errors.ts';
 import type { Did, ParticipantId } from '../../contracts/ids.ts';
 import type { Json } from '../../contracts/json.ts';
-import { lookUp } from '../exchange/commit.ts';
+import { lookUpToShow } from '../exchange/commit.ts';
 import type { Caller } from '../exchange/ports.ts';
 import { type Answer, type Opening, openProcess, type Reaction, receiveMessage } from '../exchange/receive.ts';
 import type { Body } from '../exchange/rules.ts';
@@ -90,5 +90,5 @@ export const createReceiving = (its: Exchanged, options: TransferOptions): Recei
   onCompletion: (incoming) => receiveMessage(its, { ...incoming, kind: 'completion' }, ({ data }) => ({ data })),
   onTermination: (incoming) =>
     receiveMessage(its, { ...incoming, kind: 'termination' }, (row) => endedByPeer(row, incoming.message)),
-  show: async (participant, caller, pid) => show(await lookUp(its, { participant, caller, pid })),
+  show: async (participant, caller, pid) => show(await lookUpToShow(its, { participant, caller, pid })),
 });
