@@ -110,6 +110,17 @@ describe('boundaries', () => {
     expect(await complaints('connector/catalog/unlawful.ts', adapter, 'connector')).toContain('noRestrictedImports');
   });
 
+  test('the conformance kit may not import anything of what it tests', async () => {
+    const places = ['contracts/errors', 'policies/compile', 'kernel/clock', 'connector/config', 'broker/config'];
+    const unlawful = [...places.map((place) => `../../../${place}`), '../../support/sites', '../scenario/connector'];
+    const source = (paths: readonly string[]) => paths.map((path) => `export * from '${path}.ts';\n`).join('');
+    const said = await complaints('test/conformance/dsp/unlawful.ts', source(unlawful), 'contracts');
+    expect(said.match(/noRestrictedImports/g)).toHaveLength(unlawful.length);
+    const lawful = await complaints('test/conformance/dsp/lawful.ts', source(['./cases', './forms']), 'contracts');
+    expect(lawful).not.toContain('noRestrictedImports');
+    expect(lawful).toContain('Checked 1 file');
+  });
+
   test('a slice may not read the environment', async () => {
     const source = 'export const home = process.env.HOME;\n';
     expect(await complaints('broker/store/unlawful.ts', source, 'broker')).toContain('noProcessEnv');
