@@ -15,6 +15,7 @@ import {
   createSqlStatementStore,
 } from './adapters/sql/metering-store.ts';
 import { createSqlPromiseStore, createSqlRegistrationStore } from './adapters/sql/registration-store.ts';
+import { createSqlUnstatedStore } from './adapters/sql/unstated-store.ts';
 import { createSqlUsageStore } from './adapters/sql/usage-store.ts';
 import type { Base } from './base.ts';
 import type { ConnectorConfig } from './config.ts';
@@ -114,6 +115,7 @@ const composeMetering = async (base: Base, evidence: Evidence | undefined): Prom
       seqs: await openSignedSeqs({ files: nodeFiles, crypto: nodeCrypto }, folder),
       accounts: createSqlMeterAccountStore(db),
       marks: createSqlJournalMarkStore(db),
+      unstated: createSqlUnstatedStore(db),
       drafts: createSqlStatementDraftStore(db),
       statements: createSqlStatementStore(db),
       usage: createSqlUsageStore(db),

@@ -207,7 +207,8 @@ const groundOf = (
   return transferFault(asked, holder) ?? standing;
 };
 
-interface Proven {
+/** A request that is proven, and comes for the first time; its policy is not asked yet. */
+export interface Proven {
   readonly asked: Asked;
   readonly holder: Holder;
   readonly request: string;
@@ -216,9 +217,16 @@ interface Proven {
   readonly ext: UsageExt;
 }
 
-/** The last checks of an access that is proven, and what it is recorded as. */
-const permit = (its: AdmissionOptions, { asked, holder, request, target, now, ext }: Proven): Admitted | Refusal => {
+/**
+ * The last checks of an access that is proven, and what it is recorded as: it is opened in the same turn. After a wait
+ * everything may have changed, so what the access rests on is asked again.
+ */
+export const permit = (its: AdmissionOptions, proven: Proven, hasWaited: boolean): Admitted | Refusal => {
+  const { asked, holder, request, target } = proven;
   const { terms, grant } = holder.transfer;
+  const now = hasWaited ? its.clock.now() : proven.now;
+  const ground = hasWaited ? groundOf(its, asked, holder, now) : proven;
+  if ('error' in ground) return ground;
   const denied = policyFault(its, holder, now);
   if (denied !== undefined) return denied;
   if (!its.meter.isReady()) return { error: new AppError('journal-unavailable', { retryAfterSeconds: 5 }) };
@@ -236,48 +244,36 @@ const permit = (its: AdmissionOptions, { asked, holder, request, target, now, ex
     run: holder.run,
     target,
     price: terms.price,
-    ext,
+    ext: ground.ext,
     reserved: reservedBytes,
     proof: terms.assurance === 'cosigned' ? asked.proof : '',
   };
   return { entry };
 };
 
-/** After a wait for the shared store everything may have changed, so what the access rests on is asked again. */
-const permitLater = async (
-  its: AdmissionOptions,
-  claiming: Promise<Claim>,
-  proven: Omit<Proven, 'ext' | 'now'>,
-): Promise<Admitted | Refusal> => {
-  const fault = claimFault(await claiming);
-  if (fault !== undefined) return fault;
-  const now = its.clock.now();
-  const ground = groundOf(its, proven.asked, proven.holder, now);
-  return 'error' in ground ? ground : permit(its, { ...proven, now, ext: ground.ext });
-};
-
 /**
- * The checks of wire §5 behind the token: revoked set, path, agreement, proof, replay, policy. Quota and window are the
- * meter's, with `open`. What is refused here leaves no record. The answer is there at once unless the replay store is a
- * shared one.
+ * The checks of wire §5 behind the token, up to the replay claim: revoked set, path, agreement, proof, replay. The policy comes
+ * with `permit`; quota and window are the meter's, with `open`. What is refused here leaves no record. The answer is there
+ * at once unless the replay store is a shared one.
  */
-export const admit = (
+export const prove = (
   its: AdmissionOptions,
   asked: Asked,
   holder: Holder,
   ath: string,
-): Admitted | Refusal | Promise<Admitted | Refusal> => {
+): Proven | Refusal | Promise<Proven | Refusal> => {
   const now = its.clock.now();
   const { terms } = holder.transfer;
   const ground = groundOf(its, asked, holder, now);
   if ('error' in ground) return ground;
   const { ext } = ground;
   const target = requestTarget(nodeCrypto, { method: asked.method, target: asked.raw, range: asked.range });
-  if (terms.assurance !== 'cosigned') return permit(its, { asked, holder, request: its.newId(), target, now, ext });
+  if (terms.assurance !== 'cosigned') return { asked, holder, request: its.newId(), target, now, ext };
   const request = provenRequest(its, asked, holder, { ath, tgt: target, now });
   if (typeof request !== 'string') return request;
   const { agreement } = terms;
+  const proven = { asked, holder, request, target, now, ext };
   const claim = its.replay.claim(replayKey(nodeCrypto, agreement, request), uuidV7Time(request), agreement);
-  if (claim instanceof Promise) return permitLater(its, claim, { asked, holder, request, target });
-  return claimFault(claim) ?? permit(its, { asked, holder, request, target, now, ext });
+  if (claim instanceof Promise) return claim.then((claimed) => claimFault(claimed) ?? proven);
+  return claimFault(claim) ?? proven;
 };

@@ -14,6 +14,7 @@ import type { Relay } from './relay.ts';
 import {
   type AccessFacts,
   compileTerms,
+  countsAccesses,
   countsItems,
   factsFor,
   maxTokenMs,
@@ -58,6 +59,8 @@ export interface OpenTransfer {
   readonly atAccess: CompiledPolicy;
   readonly needsAccreditation: boolean;
   readonly countsItems: boolean;
+  /** Whether its policy counts accesses: then each one is counted before it is judged. */
+  readonly countsAccesses: boolean;
   readonly source: Source;
   readonly running: Set<Running>;
   /** Under `plain-dsp`: for whom its bearer token is. */
@@ -157,6 +160,7 @@ const prepare = async (its: GrantsOptions, grant: Grant, terms: AccessTerms): Pr
     atAccess: compileTerms(terms.rules, 'access'),
     needsAccreditation: needsAccreditation(terms.rules),
     countsItems: countsItems(terms),
+    countsAccesses: countsAccesses(terms.rules),
     source: its.sources.open(terms.upstream),
     running: new Set(),
     bearer: null,

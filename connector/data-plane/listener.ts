@@ -9,7 +9,7 @@ import { nodeCrypto } from '../../kernel/crypto.ts';
 import { type ListenOptions, listen, type RunningServer } from '../../kernel/http/server.ts';
 import type { Logger } from '../../kernel/log.ts';
 import type { ReplayStore } from '../../kernel/replay.ts';
-import { type Admitted, type Asked, admit, readAsked, standingOf } from './admission.ts';
+import { type Asked, type Proven, permit, prove, readAsked, standingOf } from './admission.ts';
 import { createClosings } from './closings.ts';
 import type { Grants, Holder, Running } from './grants.ts';
 import type { BodyDigests, HeaderList, Standing, UsageMeter } from './ports.ts';
@@ -172,19 +172,18 @@ export const startDataListener = async (its: DataListenerOptions, options: Liste
       ? { error: new AppError('too-many-requests', { retryAfterSeconds: 1 }) }
       : undefined;
 
-  const settle = (judged: Admitted | Refusal, asked: Asked, holder: Holder, response: ServerResponse): void => {
+  /** The policy, and the record at once: what was counted or leased for this access is its own in this turn only. */
+  const decide = (proven: Proven, response: ServerResponse, hasWaited: boolean): void => {
+    const { asked, holder } = proven;
+    const judged = crowded(holder) ?? permit(admission, proven, hasWaited);
     if (isRefusal(judged)) refuse(response, judged, asked, holder);
     else serve(its, closings, { asked, holder, entry: judged.entry, response });
   };
 
-  const settleLater = async (
-    judging: Promise<Admitted | Refusal>,
-    asked: Asked,
-    holder: Holder,
-    response: ServerResponse,
-  ): Promise<void> => {
-    const judged = await judging;
-    if (!response.destroyed) settle(crowded(holder) ?? judged, asked, holder, response);
+  const goOn = (proven: Proven, response: ServerResponse, hasWaited: boolean): void => {
+    const { terms, countsAccesses } = proven.holder.transfer;
+    const later = () => response.destroyed || decide(proven, response, true);
+    if (its.meter.prepare(terms.agreement, later, countsAccesses)) decide(proven, response, hasWaited);
   };
 
   const failed = (error: unknown, asked: Asked, response: ServerResponse): void => {
@@ -193,10 +192,16 @@ export const startDataListener = async (its: DataListenerOptions, options: Liste
   };
 
   const proceed = (asked: Asked, holder: Holder, digest: string, response: ServerResponse): void => {
-    const judged = crowded(holder) ?? admit(admission, asked, holder, digest);
-    if (judged instanceof Promise)
-      settleLater(judged, asked, holder, response).catch((error: unknown) => failed(error, asked, response));
-    else settle(judged, asked, holder, response);
+    const settle = (proven: Proven | Refusal, hasWaited: boolean): void => {
+      if (isRefusal(proven)) refuse(response, proven, asked, holder);
+      else goOn(proven, response, hasWaited);
+    };
+    const proven = crowded(holder) ?? prove(admission, asked, holder, digest);
+    if (proven instanceof Promise)
+      proven
+        .then((settled) => response.destroyed || settle(settled, true))
+        .catch((error: unknown) => failed(error, asked, response));
+    else settle(proven, false);
   };
 
   /** A token that is not known yet is verified once; the look into the store is the only wait before the journal. */

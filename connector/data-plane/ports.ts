@@ -45,6 +45,11 @@ export interface Terms {
  */
 export interface UsageMeter {
   /**
+   * Whether an access under this agreement can be judged and opened at once. If not, it is being counted, or more of the window
+   * leased, and `done` is called once when that has ended, however it ended: then it is judged and opened in the same turn.
+   */
+  readonly prepare: (agreement: string, done: () => void, isCounted?: boolean) => boolean;
+  /**
    * Reserves exposure, then makes the entry durable. `done` is called exactly once: with null when the first byte may
    * leave, else with `window-exhausted`, `quota-exhausted`, `request-repeated` or `journal-unavailable`, and nothing was recorded.
    */
@@ -56,7 +61,7 @@ export interface UsageMeter {
    * was served stays open in it and becomes `unknown`. `done` is called when the entry is durable, or never will be.
    */
   readonly close: (entry: UsageClose, done?: (failed: boolean) => void) => void;
-  /** Accesses opened under the agreement so far. */
+  /** Accesses opened under the agreement before the one that was prepared as one that is counted; never too few. */
   readonly count: (agreement: string) => number;
   /** What is left of the window: for the `RateLimit` header. */
   readonly remaining: (agreement: string) => { readonly requests: number; readonly bytes: number };

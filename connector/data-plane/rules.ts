@@ -163,14 +163,21 @@ export const problemText = ({ error, reasons }: Refusal): string => {
 const leaves = (node: ConstraintNode): readonly string[] =>
   node.kind === 'atomic' ? [node.operand.fact] : node.parts.flatMap(leaves);
 
-/** Whether the rules ask something that only an accreditation of the application can answer. */
-export const needsAccreditation = (rules: AccessTerms['rules']): boolean => {
+/** Whether the rules ask about one of these facts; rules that cannot be read are compiled by nobody. */
+const asksFor = (rules: AccessTerms['rules'], ...facts: readonly string[]): boolean => {
   const parsed = parsePolicy(rules);
   if (!parsed.ok) return false;
   const { permissions, prohibitions, obligations } = parsed.policy;
-  const facts = [...permissions, ...prohibitions, ...obligations].flatMap((rule) => rule.constraints.flatMap(leaves));
-  return facts.includes('accreditedFor') || facts.includes('applicationVersion');
+  const asked = [...permissions, ...prohibitions, ...obligations].flatMap((rule) => rule.constraints.flatMap(leaves));
+  return facts.some((fact) => asked.includes(fact));
 };
+
+/** Whether the rules ask something that only an accreditation of the application can answer. */
+export const needsAccreditation = (rules: AccessTerms['rules']): boolean =>
+  asksFor(rules, 'accreditedFor', 'applicationVersion');
+
+/** Whether the rules count accesses. */
+export const countsAccesses = (rules: AccessTerms['rules']): boolean => asksFor(rules, 'count');
 
 /** The rules of an agreement for one moment. @throws AppError `policy-invalid`: nothing is served under what cannot be read. */
 export const compileTerms = (rules: AccessTerms['rules'], moment: Moment): CompiledPolicy => {

@@ -3,8 +3,9 @@ import type { Units } from '../../contracts/ledger/forms.ts';
 import { addUnits } from '../../contracts/ledger/price-plan.ts';
 import type { UsageClose, UsageExt, UsageOpen } from '../../contracts/ledger/usage-entry.ts';
 import { formatTime, parseTime } from '../../contracts/time.ts';
+import { unknownHave } from './counts.pure.ts';
 import type { HeldRecord, KeptStatement, Load, MeteredAgreement, StoredAccount } from './ports.ts';
-import { concededBeyond, costOf, minus, nothing, plus, type Rates, ratesOf } from './window.pure.ts';
+import { concededBeyond, costOf, minus, nothing, plus, type Rates, ratesOf, reservation } from './window.pure.ts';
 
 /** One side of an agreement while the connector runs: what was opened and is not settled, and what that exposes. */
 
@@ -47,6 +48,15 @@ export interface PeerExposure {
   readonly costs: Map<string, number>;
 }
 
+/** What one journal was lent of the window, and has not brought back: as records, or unused. */
+export interface Block {
+  /** The line that it was lent on: a later line of the same journal has no part in it. */
+  readonly line: object;
+  load: Load;
+  /** Accesses that were counted ahead and are not in `opened` yet. */
+  counted: number;
+}
+
 export interface Account {
   readonly info: MeteredAgreement;
   readonly rates: Rates;
@@ -67,6 +77,8 @@ export interface Account {
   /** When the oldest access closed that waits for a statement. */
   oldestAt: number | null;
   held: Map<string, HeldRecord>;
+  /** What is lent, by the name of the journal; it is part of `exposed`. */
+  readonly blocks: Map<string, Block>;
 }
 
 export const keyOf = (request: string, part: number): string => `${request} ${part}`;
@@ -79,7 +91,7 @@ export const expose = (account: Account, load: Load): void => {
   if (load.cost !== 0) peer.costs.set(currency, (peer.costs.get(currency) ?? 0) + load.cost);
 };
 
-const release = (account: Account, load: Load): void => expose(account, minus(nothing, load));
+export const release = (account: Account, load: Load): void => expose(account, minus(nothing, load));
 
 export const accessOf = (entry: UsageOpen, place: number, reserved: Load): Access => ({
   request: entry.request,
@@ -104,6 +116,22 @@ export const accessOf = (entry: UsageOpen, place: number, reserved: Load): Acces
   standing: 'open',
 });
 
+/** The close of an access of which nobody knows how it ended. */
+export const unknownClose = (
+  agreement: string,
+  { request, part }: { readonly request: string; readonly part: number },
+): UsageClose => ({
+  t: 'close',
+  agreement,
+  request,
+  part,
+  bytes: 0,
+  digest: unknownHave.digest,
+  outcome: 'unknown',
+  status: '',
+  units: {},
+});
+
 /** What a closed access exposes. At the consumer only what it may owe: what a provider refused is never stated. */
 export const loadOfClose = (account: Account, close: UsageClose): Load => {
   if (account.info.role === 'consumer' && Object.keys(close.units).length === 0) return nothing;
@@ -113,6 +141,10 @@ export const loadOfClose = (account: Account, close: UsageClose): Load => {
     cost: costOf(account.rates, close.units),
   };
 };
+
+/** What is lent and not brought back, by all journals. */
+export const lentOf = ({ blocks }: Account): Load =>
+  [...blocks.values()].reduce((sum, { load }) => plus(sum, load), nothing);
 
 export const setStanding = (account: Account, access: Access, standing: Standing): void => {
   account.counts[access.standing] -= 1;
@@ -159,6 +191,21 @@ export const closeAccess = (account: Account, access: Access, close: UsageClose,
   setStanding(account, access, account.held.has(keyOf(access.request, access.part)) ? 'held' : 'closed');
   expose(account, access.exposed);
   if (account.oldestAt === null && waits(account, access)) account.oldestAt = at;
+};
+
+/** An access that is complete in the journal of a worker. */
+export interface ClosedAccess {
+  readonly open: UsageOpen;
+  readonly close: UsageClose;
+  readonly closedAt: number;
+  readonly place: number;
+}
+
+/** Enters an access out of another journal: `close` is null while it is open there. */
+export const enterAccess = (account: Account, open: UsageOpen, closed: Omit<ClosedAccess, 'open'> | null): void => {
+  const access = accessOf(open, 0, reservation(account.rates, open.part, open.reserved));
+  addAccess(account, access);
+  if (closed !== null) closeAccess(account, access, closed.close, closed.closedAt, closed.place);
 };
 
 /** The age of what waits, counted anew after something was settled or held over. */
@@ -302,6 +349,7 @@ export const createAccount = (its: OpenedAccount): Account => {
     acknowledged: nothing,
     oldestAt: null,
     held: new Map(its.held.map((one) => [keyOf(one.request, one.part), one])),
+    blocks: new Map(),
   };
   if (info.role === 'provider') countConceded(account, conceded, acknowledgedBy(rates, account.chain.totals));
   return account;

@@ -1,10 +1,8 @@
 import { AppError } from '../../contracts/errors.ts';
-import { uuidV7Time } from '../../contracts/ids.ts';
-import { type UsageClose, type UsageOpen, usageEntry } from '../../contracts/ledger/usage-entry.ts';
+import type { UsageClose, UsageOpen } from '../../contracts/ledger/usage-entry.ts';
 import type { Clock } from '../../kernel/clock.ts';
 import type { Logger } from '../../kernel/log.ts';
 import {
-  type Access,
   type Account,
   accessOf,
   addAccess,
@@ -16,11 +14,19 @@ import {
   type OpenedAccount,
   type PeerExposure,
   setStanding,
+  unknownClose,
 } from './account.ts';
-import { unknownHave } from './counts.pure.ts';
 import type { Journal } from './journal.ts';
 import type { MeteredAgreement, MeterRole } from './ports.ts';
-import { createRecentRequests, type RecentRequest } from './recent-requests.ts';
+import {
+  createLateSegments,
+  createRecentRequests,
+  generationMs,
+  isRepeat,
+  type LateSegments,
+  type RecentRequest,
+} from './recent-requests.ts';
+import { createReplayed, type Replayed } from './replayed.ts';
 import { segmentOf, type VisitEntry } from './segments.ts';
 import { counterpartyFactor, fits, isTooOld, type Limits, nothing, reservation, times } from './window.pure.ts';
 
@@ -43,6 +49,8 @@ export interface MeterOptions {
 type OpenDone = (refusal: AppError | null) => void;
 
 export interface Meter {
+  /** Everything is here: an access can be judged at once. */
+  readonly prepare: (agreement: string, done: () => void) => boolean;
   readonly open: (entry: UsageOpen, done: OpenDone) => void;
   readonly extend: (agreement: string, request: string, part: number, bytes: number) => boolean;
   readonly close: (entry: UsageClose, done?: (failed: boolean) => void) => void;
@@ -63,33 +71,8 @@ export interface Meter {
   readonly lowestSegment: () => number;
 }
 
-/** wire §9: ± 60 s, with room for the time between the check of the proof and here. */
-const idToleranceMs = 85_000;
-/** Longer than an id can be good twice: tolerance on both sides. */
-const generationMs = 180_000;
 const retryWindowSeconds = 5;
 const retryQuotaSeconds = 3_600;
-
-interface Replayed {
-  readonly open: UsageOpen;
-  readonly openPlace: number;
-  close?: UsageClose;
-  closePlace?: number;
-}
-
-const readEntry = (text: string, place: number): UsageOpen | UsageClose => {
-  const damaged = (cause: unknown) =>
-    new AppError('data-damaged', { detail: `usage journal: the entry at ${place} has no known form`, cause });
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch (cause) {
-    throw damaged(cause);
-  }
-  const read = usageEntry.safeParse(value);
-  if (!read.success) throw damaged(read.error);
-  return read.data;
-};
 
 const refused = (code: 'window-exhausted' | 'quota-exhausted', retryAfterSeconds: number): AppError =>
   new AppError(code, { retryAfterSeconds });
@@ -141,53 +124,22 @@ const remainingOf = (account: Account, { window, quota }: MeterOptions) => {
 const counterparty = ({ participant, role, provider, consumer }: MeteredAgreement): string =>
   `${participant} ${role === 'provider' ? consumer : provider}`;
 
-const unknownClose = (account: Account, access: Access): UsageClose => ({
-  t: 'close',
-  agreement: account.info.agreement,
-  request: access.request,
-  part: access.part,
-  bytes: 0,
-  digest: unknownHave.digest,
-  outcome: 'unknown',
-  status: '',
-  units: {},
-});
-
 interface State {
   readonly options: MeterOptions;
   readonly accounts: Map<string, Account>;
   readonly peers: Map<string, PeerExposure>;
   readonly recent: ReturnType<typeof createRecentRequests>;
-  /** What the journal held at start, by agreement, until its account is there. */
-  readonly replayed: Map<string, Map<string, Replayed>>;
-  /** When each segment of late began: what was opened of late must be read again at the next start. */
-  begun: readonly { readonly segment: number; readonly at: number }[];
+  /** What the journal held at start, until its account is there. */
+  readonly replayed: Replayed;
+  readonly late: LateSegments;
   journal: Journal | undefined;
 }
-
-/** Segments that ended longer ago than any request id can be good need not be read for the sake of repeats. */
-const noteSegment = (state: State, segment: number, now: number): void => {
-  if (state.begun.at(-1)?.segment !== segment) state.begun = [...state.begun, { segment, at: now }];
-};
-
-/** The oldest segment in which a request may have been opened that could come again. */
-const oldestOfLate = (state: State, now: number): number => {
-  const keep = state.begun.findLastIndex(({ at }) => at <= now - 2 * generationMs);
-  state.begun = state.begun.slice(Math.max(0, keep));
-  return state.begun[0]?.segment ?? 0;
-};
-
-const isRepeat = ({ recent, options }: State, account: Account, { agreement, request, part }: UsageOpen): boolean => {
-  if (account.accesses.has(keyOf(request, part))) return true;
-  const highest = recent.highestPart(agreement, request);
-  if (part > 1) return highest >= part || (highest !== part - 1 && !account.accesses.has(keyOf(request, part - 1)));
-  return highest > 0 || Math.abs(uuidV7Time(request) - options.clock.now()) > idToleranceMs;
-};
 
 const refusalOf = (state: State, account: Account, entry: UsageOpen): AppError | undefined => {
   const { options, journal } = state;
   if (account.isEnded) return new AppError('agreement-ended');
-  if (isRepeat(state, account, entry)) return new AppError('request-repeated');
+  const isRunning = (part: number) => account.accesses.has(keyOf(entry.request, part));
+  if (isRepeat(state.recent, entry, { now: options.clock.now(), isRunning })) return new AppError('request-repeated');
   const full = admits(account, reservation(account.rates, entry.part, entry.reserved), options);
   if (full !== undefined) return full;
   return journal?.isReady() === true
@@ -214,7 +166,7 @@ const open = (state: State, entry: UsageOpen, done: OpenDone): void => {
       return;
     }
     access.openPlace = place;
-    noteSegment(state, segmentOf(place), options.clock.now());
+    state.late.note(segmentOf(place), options.clock.now());
     done(null);
   });
 };
@@ -239,7 +191,7 @@ const closeLost = ({ accounts, journal, options }: State): void => {
   for (const account of accounts.values())
     for (const access of account.counts.lost > 0 ? account.accesses.values() : []) {
       if (access.standing !== 'lost') continue;
-      const entry = unknownClose(account, access);
+      const entry = unknownClose(account.info.agreement, access);
       journal?.append(JSON.stringify(entry), (place) => {
         if (place === undefined || access.standing !== 'lost') return;
         closeAccess(account, access, entry, options.clock.now(), place);
@@ -248,34 +200,16 @@ const closeLost = ({ accounts, journal, options }: State): void => {
     }
 };
 
-const replay = (state: State, text: string, place: number): void => {
-  const { replayed, recent, options } = state;
-  const entry = readEntry(text, place);
-  if (state.begun.length === 0) noteSegment(state, segmentOf(place), options.clock.now());
-  const own = replayed.get(entry.agreement) ?? new Map<string, Replayed>();
-  replayed.set(entry.agreement, own);
-  const key = keyOf(entry.request, entry.part);
-  const known = own.get(key);
-  if (entry.t === 'open') {
-    if (known === undefined) own.set(key, { open: { ...entry, proof: '' }, openPlace: place });
-    recent.remember(entry, entry.at);
-  } else if (known !== undefined && known.close === undefined) {
-    known.close = entry;
-    known.closePlace = place;
-  }
-};
-
 /** What the journal holds of an account and no statement: closed, or lost when the machine went down. */
 const takeReplayed = (state: State, account: Account, settled: ReadonlySet<string>, settledBefore: number): void => {
   const { agreement } = account.info;
-  for (const [key, { open: entry, openPlace, close: end, closePlace = 0 }] of state.replayed.get(agreement) ?? []) {
+  for (const [key, { open: entry, openPlace, close: end, closePlace = 0 }] of state.replayed.take(agreement)) {
     if (settled.has(key) || (end !== undefined && closePlace <= settledBefore)) continue;
     const access = accessOf(entry, openPlace, reservation(account.rates, entry.part, entry.reserved));
     addAccess(account, access);
     if (end === undefined) setStanding(account, access, 'lost');
     else closeAccess(account, access, end, entry.at, closePlace);
   }
-  state.replayed.delete(agreement);
 };
 
 const add = (state: State, opened: Omit<OpenedAccount, 'peer'>, settled: ReadonlySet<string>): Account => {
@@ -289,12 +223,14 @@ const add = (state: State, opened: Omit<OpenedAccount, 'peer'>, settled: Readonl
 };
 
 const lowestSegment = (state: State): number => {
-  const { accounts, journal, options } = state;
-  noteSegment(state, journal?.segment ?? 0, options.clock.now());
-  let lowest = oldestOfLate(state, options.clock.now());
+  const { accounts, journal, late, options } = state;
+  const now = options.clock.now();
+  late.note(journal?.segment ?? 0, now);
+  let lowest = late.oldest(now);
   for (const { accesses } of accounts.values())
     for (const { openPlace } of accesses.values()) {
-      if (openPlace > 0) lowest = Math.min(lowest, segmentOf(openPlace));
+      if (openPlace === 0) continue; // not in this journal, or not yet
+      lowest = Math.min(lowest, segmentOf(openPlace));
       break; // in order of opening: the first is the oldest
     }
   return lowest;
@@ -302,17 +238,23 @@ const lowestSegment = (state: State): number => {
 
 /** The meter of one role; it takes entries once a journal is attached. */
 export const createMeter = (options: MeterOptions): Meter => {
+  const recent = createRecentRequests(generationMs);
+  const late = createLateSegments();
   const state: State = {
     options,
     accounts: new Map(),
     peers: new Map(),
-    recent: createRecentRequests(generationMs),
-    replayed: new Map(),
-    begun: [],
+    recent,
+    replayed: createReplayed((entry, place) => {
+      late.note(segmentOf(place), options.clock.now());
+      recent.remember(entry, entry.at);
+    }),
+    late,
     journal: undefined,
   };
   const { accounts } = state;
   return {
+    prepare: () => true,
     open: (entry, done) => open(state, entry, done),
     extend: (agreement, request, part, bytes) => {
       const account = accounts.get(agreement);
@@ -334,7 +276,7 @@ export const createMeter = (options: MeterOptions): Meter => {
     },
     recent: (ms) => state.recent.list(options.clock.now() - ms),
     isReady: () => state.journal?.isReady() ?? false,
-    replay: (text, place) => replay(state, text, place),
+    replay: state.replayed.visit,
     attach: (journal) => {
       state.journal = journal;
     },

@@ -5,6 +5,7 @@ import type { AccessFacts, DraftRow, StatementDraft } from '../../contracts/ledg
 import type { GeneralJws, JwsType } from '../../contracts/ledger/jws.ts';
 import type { PricePlan } from '../../contracts/ledger/price-plan.ts';
 import type { Have, StatementSums, UsageStatement } from '../../contracts/ledger/statement.ts';
+import type { UsageClose, UsageOpen } from '../../contracts/ledger/usage-entry.ts';
 
 /** What metering keeps, and what it needs from the rest of the connector (ledger §7, §8; wire §6). */
 
@@ -63,12 +64,43 @@ export interface MeterAccountStore {
   /** Accounts without a complete final statement, and those in which something was given up for good. */
   readonly listOpen: () => Promise<readonly StoredAccount[]>;
   readonly list: (participant: ParticipantId) => Promise<readonly StoredAccount[]>;
+  /** By digest alone: a journal knows no participant. */
+  readonly ofDigest: (role: MeterRole, agreement: string) => Promise<StoredAccount | undefined>;
 }
 
-/** The first segment of a journal that still holds something unsettled. Durable when `set` returns. */
+/** The first segment of a journal that still must be read at start. Durable when `set` returns. */
 export interface JournalMarkStore {
-  readonly get: (role: MeterRole) => Promise<number | undefined>;
-  readonly set: (role: MeterRole, segment: number) => Promise<void>;
+  readonly get: (journal: string) => Promise<number | undefined>;
+  readonly set: (journal: string, segment: number) => Promise<void>;
+}
+
+/** An access that is complete in the journal of a worker. */
+export interface UnstatedAccess {
+  /** Without its proof: that stays in the journal. */
+  readonly open: UsageOpen;
+  readonly close: UsageClose;
+  readonly closedAt: number;
+  /** The journal that holds it, and where it was opened there. */
+  readonly journal: string;
+  readonly openPlace: number;
+  /** Its place among all that wait, in the order of their arrival. */
+  readonly place: number;
+}
+
+/**
+ * What became of an access that was put. `new`; `kept`: it stood here already, out of the same journal; `settled`: it stands in
+ * a complete statement; `doubled`: another journal, or a statement, has this request with other facts: the first one counts.
+ */
+export type PutAccess = 'new' | 'kept' | 'settled' | 'doubled';
+
+/** Accesses out of the journals of workers that no complete statement holds. Each (account, request, part) stands once. */
+export interface UnstatedStore {
+  /** All of them or none; durable when it returns. One answer for each, in order. */
+  readonly put: (key: AccountKey, accesses: readonly UnstatedAccess[]) => Promise<readonly PutAccess[]>;
+  /** In order of place. */
+  readonly list: (key: AccountKey) => Promise<readonly UnstatedAccess[]>;
+  /** The highest place that was ever given to what is here; 0 when nothing is. */
+  readonly lastPlace: () => Promise<number>;
 }
 
 /** A row of a statement with what is needed to rebuild its record without the journal. */
@@ -146,7 +178,7 @@ export interface StatementStore {
   readonly find: (key: AccountKey, seq: 'newest' | number) => Promise<KeptStatement | undefined>;
   /** Complete ones with rows that are not in the usage store, or whose leaf key is still here. */
   readonly unfinished: () => Promise<readonly (AccountKey & { readonly seq: number })[]>;
-  /** Moves the rows of a complete statement into the usage store, in small steps; repeats change nothing. */
+  /** Moves the rows of a complete statement into the usage store, out of what waited, in small steps; repeats change nothing. */
   readonly index: (key: AccountKey, seq: number) => Promise<void>;
   /** Forgets the leaf key: the registrar has it. */
   readonly handedOver: (key: AccountKey, seq: number) => Promise<void>;

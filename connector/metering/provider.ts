@@ -13,7 +13,7 @@ import type { Clock } from '../../kernel/clock.ts';
 import type { Logger } from '../../kernel/log.ts';
 import type { Random } from '../../kernel/random.ts';
 import type { PeerAnswer } from '../exchange/ports.ts';
-import { type Access, type Account, hold, keyOf } from './account.ts';
+import { type Access, type Account, hold, keyOf, lentOf } from './account.ts';
 import type { Completion } from './completion.ts';
 import { haveOfClose, unknownHave } from './counts.pure.ts';
 import { type Cut, dueCut, inOrder } from './cut.pure.ts';
@@ -31,7 +31,7 @@ import type {
 } from './ports.ts';
 import { fateOf, never, type RowFate } from './redraft.pure.ts';
 import { buildDraft, disputedRow, type PlainRow, rowOfAccess, wireDraft } from './statements.ts';
-import type { Limits } from './window.pure.ts';
+import { type Limits, minus } from './window.pure.ts';
 
 /**
  * The provider's side of a statement (ledger §8 "Order"): cut, draft, redraft what was refused, sign what was accepted, send
@@ -83,15 +83,15 @@ export const createWork = (account: Account): Work => ({
 
 export const cutOf = (its: Pick<ProviderOptions, 'clock' | 'window' | 'intervalMs'>, work: Work): Cut => {
   const { account } = work;
-  const { counts, exposed, oldestAt, chain } = account;
+  const { counts, oldestAt, chain, blocks } = account;
   if (chain.isFinal) return 'none';
   return dueCut({
     now: its.clock.now(),
     lastTo: parseTime(chain.to) ?? 0,
     intervalMs: its.intervalMs,
     closed: counts.closed,
-    open: counts.open + counts.lost,
-    exposed,
+    open: counts.open + counts.lost + blocks.size, // what a worker holds may become an access
+    exposed: minus(account.exposed, lentOf(account)),
     oldestAt,
     limits: its.window,
     isAsked: work.isRequested,

@@ -9,11 +9,13 @@ import type { Logger } from '../../kernel/log.ts';
 import type { Random } from '../../kernel/random.ts';
 import type { RouteOptions } from '../exchange/http.ts';
 import type { PeerTransport } from '../exchange/ports.ts';
-import { type Account, forgiveConceded, hold } from './account.ts';
+import { type Account, enterAccess, forgiveConceded, hold, keyOf } from './account.ts';
+import { openBlockMeter } from './block-meter.ts';
 import { type Completion, createCompletion } from './completion.ts';
 import { createConsumer } from './consumer.ts';
 import { type ConsumerWatch, startConsumerWatch } from './consumer-watch.ts';
 import { Journal } from './journal.ts';
+import { createLender, type Lender } from './lender.ts';
 import { createMeter, type Meter } from './meter.ts';
 import { askNewest } from './newest.ts';
 import { counterpartyOf, createPeerCalls } from './peer-calls.ts';
@@ -33,6 +35,7 @@ import type {
   StatementSigner,
   StatementStore,
   StoredAccount,
+  UnstatedStore,
   UsageStore,
 } from './ports.ts';
 import { createStatementRoutes, type StatementRoutes } from './routes.ts';
@@ -42,7 +45,7 @@ import { createUsageQueries, type UsageQueries } from './usage.ts';
 import { defaultQuota, defaultWindow, type Limits, nothing } from './window.pure.ts';
 import { type Pace, StatementWriter } from './writer.ts';
 
-/** Metering as a whole: two journals, two meters, statements on both sides. `main.ts` starts it and connects it. */
+/** Metering as a whole: journals, meters, statements on both sides. `main.ts` starts it and connects it. */
 
 export interface MeteringOptions {
   readonly files: FilePort;
@@ -51,6 +54,7 @@ export interface MeteringOptions {
   readonly seqs: SignedSeqs;
   readonly accounts: MeterAccountStore;
   readonly marks: JournalMarkStore;
+  readonly unstated: UnstatedStore;
   readonly drafts: StatementDraftStore;
   readonly statements: StatementStore;
   readonly usage: UsageStore;
@@ -76,6 +80,8 @@ export interface MeteringOptions {
 export interface Metering extends AsyncDisposable {
   /** The data plane's `UsageMeter` for each role. */
   readonly meters: Readonly<Record<MeterRole, Meter>>;
+  /** Where workers with journals of their own lease blocks of the provider's windows; `journal` is a name of `workerJournal`. */
+  readonly lender: Pick<Lender, 'connect' | 'disconnect'>;
   /** `<root>/ext/1/…` */
   readonly routes: (options: RouteOptions) => Hono;
   /** Durable when it returns, and before the first access; repeats change nothing. */
@@ -91,11 +97,16 @@ const defaultPace: Pace = { firstMs: 1_000, longestMs: 60_000 };
 const defaultConsumerWaitsMs = 60_000;
 const sweepMs = 60_000;
 const roles = ['provider', 'consumer'] as const;
+/** No line of a segment stands there: for places of what is in no journal of ours. */
+const behindEveryOffset = 2 ** 31;
 
 interface Book {
   readonly open: (stored: StoredAccount) => Promise<Account>;
   readonly find: (key: AccountKey) => Promise<Account | undefined>;
 }
+
+/** The journal of a worker: its name, and that of its folder. */
+export const workerJournal = (number: number): string => `provider.${number}`;
 
 /** The last statement that is complete; the newest may still lack a signature. */
 const newestComplete = async (statements: StatementStore, key: AccountKey): Promise<KeptStatement | undefined> => {
@@ -106,7 +117,7 @@ const newestComplete = async (statements: StatementStore, key: AccountKey): Prom
 
 /** Accounts as they stand in rows and journal; one that is closed is opened again when somebody asks for it. */
 const createBook = (
-  { accounts, statements, drafts, usage }: MeteringOptions,
+  { accounts, statements, drafts, usage, unstated }: MeteringOptions,
   meters: Metering['meters'],
   marks: Readonly<Record<MeterRole, number>>,
 ): Book => {
@@ -116,19 +127,21 @@ const createBook = (
     const held = await drafts.held(info);
     const groups = await usage.groups(info);
     const settled = await usage.settledSince(info, placeOf(marks[info.role], 0));
-    return (
-      meters[info.role].find(info.agreement) ?? // opened by somebody else meanwhile
-      meters[info.role].add(
-        {
-          stored,
-          newest,
-          held,
-          settledRequests: groups.reduce((sum, { accesses }) => sum + accesses, 0),
-          settledBytes: groups.reduce((sum, { bytes }) => sum + bytes, 0),
-        },
-        new Set(settled),
-      )
-    );
+    const waiting = await unstated.list(info);
+    const known = meters[info.role].find(info.agreement); // opened by somebody else meanwhile
+    if (known !== undefined) return known;
+    const opened = {
+      stored,
+      newest,
+      held,
+      settledRequests: groups.reduce((sum, { accesses }) => sum + accesses, 0),
+      settledBytes: groups.reduce((sum, { bytes }) => sum + bytes, 0),
+    };
+    const account = meters[info.role].add(opened, new Set(settled));
+    for (const one of account.chain.isFinal ? [] : waiting)
+      if (one.place > stored.settledBefore && !account.accesses.has(keyOf(one.open.request, one.open.part)))
+        enterAccess(account, one.open, one);
+    return account;
   };
   return {
     open,
@@ -217,10 +230,62 @@ const writeOff = async (its: MeteringOptions, account: Account): Promise<void> =
   hold(account, held);
 };
 
+/** What is known lies before it: lines of our own journal of earlier starts, and whatever waits in the rows. */
+const lastPlaceOf = async (its: MeteringOptions, journal: Journal | undefined): Promise<number> => {
+  const settled = (await its.accounts.listOpen()).map(({ settledBefore }) => settledBefore);
+  const before = placeOf(Math.max(0, (journal?.segment ?? 0) - 1), behindEveryOffset);
+  return settled.reduce((last, place) => Math.max(last, place), Math.max(before, await its.unstated.lastPlace()));
+};
+
+const openLender = async (
+  its: MeteringOptions,
+  { meters, journals, book }: Pick<Parts, 'meters' | 'journals' | 'book'>,
+  onChange: (account: Account) => void,
+): Promise<Lender> => {
+  const { accounts, statements, unstated, marks, clock, log } = its;
+  const { provider } = meters;
+  return createLender({
+    key: async (agreement) => provider.find(agreement)?.info ?? (await accounts.ofDigest('provider', agreement))?.info,
+    find: provider.find,
+    open: book.find,
+    settle: async (key) => {
+      for (const { seq, ...other } of await statements.unfinished())
+        if (other.agreement === key.agreement && other.role === key.role) await statements.index(other, seq);
+      return (await accounts.find(key))?.settledBefore ?? 0;
+    },
+    unstated,
+    marks,
+    window: its.window ?? defaultWindow,
+    quota: its.quota ?? defaultQuota,
+    clock,
+    log,
+    lastPlace: await lastPlaceOf(its, journals[roles.indexOf('provider')]),
+    onChange,
+  });
+};
+
+/** Takes over what the journals of workers hold, whether or not there will be such a worker again. */
+const recoverWorkers = async (its: MeteringOptions, lender: Lender): Promise<void> => {
+  const names = (await its.files.list(its.folder)).filter((name) => /^provider\.\d+$/.test(name));
+  for (const name of names) {
+    const { files, clock, log, segmentBytes } = its;
+    const opened = await openBlockMeter({
+      ...{ files, clock, log },
+      folder: `${its.folder}/${name}`,
+      from: await its.marks.get(name),
+      connect: (recall) => lender.connect(name, recall),
+      ...(segmentBytes === undefined ? {} : { segmentBytes }),
+    });
+    await opened[Symbol.asyncDispose]();
+    lender.disconnect(name);
+  }
+};
+
 interface Parts {
   readonly meters: Metering['meters'];
   readonly journals: readonly Journal[];
   readonly book: Book;
+  readonly lender: Lender;
   readonly tasks: Tasks;
   readonly writer: StatementWriter;
   readonly watch: ConsumerWatch;
@@ -232,7 +297,7 @@ const rebuild = async (
   its: MeteringOptions,
   windows: Readonly<Record<MeterRole, Limits>>,
   onChange: (account: Account) => void,
-): Promise<Pick<Parts, 'meters' | 'journals' | 'book'>> => {
+): Promise<Pick<Parts, 'meters' | 'journals' | 'book' | 'lender'>> => {
   const { clock, log, statements, marks } = its;
   const quota = its.quota ?? defaultQuota;
   const meterOf = (role: MeterRole) => createMeter({ role, clock, log, window: windows[role], quota, onChange });
@@ -242,7 +307,9 @@ const rebuild = async (
   const journals = await openJournals(its, meters, from);
   const book = createBook(its, meters, { provider: from.provider ?? 0, consumer: from.consumer ?? 0 });
   for (const stored of await its.accounts.listOpen()) await book.open(stored);
-  return { meters, journals, book };
+  const lender = await openLender(its, { meters, journals, book }, onChange);
+  await recoverWorkers(its, lender);
+  return { meters, journals, book, lender };
 };
 
 const startParts = async (its: MeteringOptions): Promise<Parts> => {
@@ -250,7 +317,7 @@ const startParts = async (its: MeteringOptions): Promise<Parts> => {
   const windows = { provider: window, consumer: its.consumerWindow ?? window };
   const pace = its.pace ?? defaultPace;
   let changed: (account: Account) => void = () => undefined;
-  const { meters, journals, book } = await rebuild(its, windows, (account) => changed(account));
+  const { meters, journals, book, lender } = await rebuild(its, windows, (account) => changed(account));
   const tasks = createTasks(its.log);
   const consumerWaitsMs = its.consumerWaitsMs ?? defaultConsumerWaitsMs;
   const completion = createCompletion({ ...its, meters, later: tasks.later, consumerWaitsMs });
@@ -261,7 +328,7 @@ const startParts = async (its: MeteringOptions): Promise<Parts> => {
   const watch = startConsumerWatch({ ...shared, meter: meters.consumer, window: windows.consumer });
   changed = (account) => (account.info.role === 'provider' ? writer : watch).touch(account);
   for (const role of roles) meters[role].closeLost();
-  return { meters, journals, book, tasks, writer, watch, completion };
+  return { meters, journals, book, lender, tasks, writer, watch, completion };
 };
 
 /** An account goes on where it stands: its statements are asked for, drafted, compared. */
@@ -340,6 +407,7 @@ export const startMetering = async (its: MeteringOptions): Promise<Metering> => 
   };
   return {
     meters,
+    lender: parts.lender,
     routes: (options) => createStatementRoutes(answers, options),
     agreementInForce: async (info) => {
       await its.accounts.put(info);
@@ -352,6 +420,7 @@ export const startMetering = async (its: MeteringOptions): Promise<Metering> => 
       change(participant, agreement, async (account) => {
         await its.accounts.change(account.info, { isEnded: true });
         account.isEnded = true;
+        await parts.lender.end(account);
       }),
     writeOff: (participant, agreement) => change(participant, agreement, (account) => writeOff(its, account)),
     usage: createUsageQueries({ ...its, account: book.find }),

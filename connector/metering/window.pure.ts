@@ -86,6 +86,29 @@ export const concededBeyond = (conceded: Load, acknowledged: Load): Load => ({
   cost: Math.max(0, conceded.cost - acknowledged.cost * forgivenShare),
 });
 
+/** The smaller of both, measure by measure. */
+export const least = (a: Load, b: Load): Load => ({
+  requests: Math.min(a.requests, b.requests),
+  bytes: Math.min(a.bytes, b.bytes),
+  cost: Math.min(a.cost, b.cost),
+});
+
+/** The bytes that an access is reserved for when it is opened, at least (wire §9). */
+export const leastBytes = 1_048_576;
+
+/** Whether `need` fits into what is free. Where there is a price, something of it must be left: items cannot be reserved. */
+export const roomFor = (free: Load, need: Load, isPriced: boolean): boolean =>
+  need.requests <= free.requests &&
+  need.bytes <= free.bytes &&
+  (!isPriced || (free.cost > 0 && need.cost <= free.cost));
+
+/** One of `parts` equal shares of what is free, and never less than `need`. */
+export const shareOf = (free: Load, need: Load, parts: number, isPriced: boolean): Load => ({
+  requests: Math.max(need.requests, Math.floor(free.requests / parts)),
+  bytes: Math.max(need.bytes, Math.floor(free.bytes / parts)),
+  cost: isPriced ? Math.max(need.cost, free.cost / parts) : 0,
+});
+
 export const times = (limits: Load, factor: number): Load => ({
   requests: limits.requests * factor,
   bytes: limits.bytes * factor,

@@ -8,6 +8,7 @@ import {
   createSqlStatementStore,
 } from '../../connector/adapters/sql/metering-store.ts';
 import { type MeteringTables, meteringMigrations } from '../../connector/adapters/sql/metering-tables.ts';
+import { createSqlUnstatedStore } from '../../connector/adapters/sql/unstated-store.ts';
 import { createSqlUsageStore } from '../../connector/adapters/sql/usage-store.ts';
 import type {
   AccountKey,
@@ -20,13 +21,16 @@ import type {
   StatedRow,
   StatementDraftStore,
   StatementStore,
+  UnstatedAccess,
+  UnstatedStore,
   UsageStore,
 } from '../../connector/metering/ports.ts';
 import type { ParticipantId } from '../../contracts/ids.ts';
 import type { StatementSums, UsageStatement } from '../../contracts/ledger/statement.ts';
+import { formatTime } from '../../contracts/time.ts';
 import { migrate } from '../../kernel/sql/migrate.ts';
 import { onDatabases } from '../support/databases.ts';
-import { agreementFor, digestOf, openEntry } from '../support/meter-pair.ts';
+import { agreementFor, closeEntry, digestOf, openEntry } from '../support/meter-pair.ts';
 
 interface Stores {
   readonly accounts: MeterAccountStore;
@@ -35,6 +39,7 @@ interface Stores {
   readonly statements: StatementStore;
   readonly usage: UsageStore;
   readonly disputes: DisputeStore;
+  readonly unstated: UnstatedStore;
 }
 
 const adapters: Readonly<Record<string, () => Promise<Stores>>> = onDatabases(async (db: Kysely<MeteringTables>) => {
@@ -46,6 +51,7 @@ const adapters: Readonly<Record<string, () => Promise<Stores>>> = onDatabases(as
     statements: createSqlStatementStore(db),
     usage: createSqlUsageStore(db),
     disputes: createSqlDisputeStore(db),
+    unstated: createSqlUnstatedStore(db),
   };
 });
 
@@ -148,6 +154,8 @@ describe.each(Object.entries(adapters))('MeterAccountStore and JournalMarkStore 
     await accounts.change(key, {});
     expect(await accounts.find(key)).toEqual({ info, isEnded: true, conceded, settledBefore: 2 ** 40 });
     expect(await accounts.list(key.participant)).toHaveLength(1);
+    expect((await accounts.ofDigest('provider', key.agreement))?.info).toEqual(info);
+    expect(await accounts.ofDigest('consumer', key.agreement)).toBeUndefined();
     expect(await accounts.list('other' as ParticipantId)).toEqual([]);
   });
 
@@ -314,5 +322,57 @@ describe.each(Object.entries(adapters))('DisputeStore on %s', (_name, create) =>
       { kind: 'equivocation', at: 5, evidence: { type: 'equivocation-proof' } },
     ]);
     for (const other of others) expect(await disputes.list(other)).toEqual([]);
+  });
+});
+
+describe.each(Object.entries(adapters))('UnstatedStore on %s', (_name, create) => {
+  const accessOf = (place: number, changes: Partial<UnstatedAccess> = {}): UnstatedAccess => {
+    const open = openEntry(key.agreement, { proof: '' });
+    const access = { open, close: closeEntry(open), closedAt: open.at + 5, journal: 'provider.1', openPlace: 40 };
+    return { ...access, place, ...changes };
+  };
+
+  test('what is put is listed in order of place, once, under its own key alone', async () => {
+    const { unstated } = await create();
+    expect(await unstated.lastPlace()).toBe(0);
+    const [a, b] = [accessOf(2 ** 40 + 7), accessOf(2 ** 40 + 3)];
+    expect(await unstated.put(key, [a, b])).toEqual(['new', 'new']);
+    expect(await unstated.put(key, [{ ...a, place: 2 ** 41 }])).toEqual(['kept']);
+    expect(await unstated.list(key)).toEqual([b, a]);
+    expect(await unstated.lastPlace()).toBe(2 ** 40 + 7);
+    for (const other of others) expect(await unstated.list(other)).toEqual([]);
+    expect(await unstated.put(others[0] ?? key, [a])).toEqual(['new']);
+  });
+
+  test('a request that another journal holds already is doubled, and the first one stays', async () => {
+    const { unstated } = await create();
+    const first = accessOf(1);
+    await unstated.put(key, [first]);
+    const second = { ...first, journal: 'provider.2', place: 2 };
+    expect(await unstated.put(key, [second, accessOf(3, { journal: 'provider.2' })])).toEqual(['doubled', 'new']);
+    expect((await unstated.list(key)).map(({ journal, place }) => [journal, place])).toEqual([
+      ['provider.1', 1],
+      ['provider.2', 3],
+    ]);
+  });
+
+  test('what a complete statement holds waits no more, and is settled when it is put again', async () => {
+    const { unstated, statements } = await create();
+    const accesses = Array.from({ length: 250 }, (_, index) => accessOf(index + 1));
+    const waiting = accessOf(1_000);
+    expect(await unstated.put(key, [...accesses, waiting])).toHaveLength(251);
+    const rows = accesses.map(({ open, place }, index) =>
+      rowOf(index + 1, { request: open.request, at: formatTime(open.at), place }),
+    );
+    await statements.save(key, statementOf(1, { rows }));
+    expect(await unstated.list(key)).toHaveLength(251);
+    await statements.index(key, 1);
+    expect(await unstated.list(key)).toEqual([waiting]);
+    const [again] = accesses;
+    if (again === undefined) throw new Error('there are accesses');
+    expect(await unstated.put(key, [again])).toEqual(['settled']);
+    const foreign = { ...again, journal: 'provider.2', open: { ...again.open, at: again.open.at + 1 } };
+    expect(await unstated.put(key, [foreign])).toEqual(['doubled']);
+    expect(await unstated.list(key)).toEqual([waiting]);
   });
 });

@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest';
 import type { UsageMeter } from '../../connector/data-plane/ports.ts';
-import type { AppError } from '../../contracts/errors.ts';
 import type { UsageClose, UsageOpen } from '../../contracts/ledger/usage-entry.ts';
 import { type Clock, systemClock } from '../../kernel/clock.ts';
+import { closeOn, openOn, prepared, startBlockWorker } from '../support/block-worker.ts';
 import { diskFull, failingFiles } from '../support/failing-files.ts';
 import { agreementFor, createMeterNetwork, openEntry, startMeterParty } from '../support/meter-pair.ts';
 import { tornFiles } from '../support/torn-files.ts';
@@ -39,10 +39,8 @@ const closeOf = ({ agreement, request, part }: UsageOpen, changes: Partial<Usage
   ...changes,
 });
 
-const opened = (meter: UsageMeter, entry: UsageOpen): Promise<AppError | null> =>
-  new Promise((resolve) => meter.open(entry, resolve));
-const closed = (meter: UsageMeter, entry: UsageClose): Promise<boolean> =>
-  new Promise((resolve) => meter.close(entry, resolve));
+const countOf = (meter: UsageMeter, agreement: string): Promise<number> =>
+  prepared(meter, agreement, () => meter.count(agreement));
 
 /** The promises of `UsageMeter`, for every implementation. */
 const usageMeterContract = (name: string, make: () => Promise<MeterHarness>): void => {
@@ -50,26 +48,32 @@ const usageMeterContract = (name: string, make: () => Promise<MeterHarness>): vo
     test('opens an access once, counts it, and closes it', async () => {
       const its = await make();
       const entry = openOf(its);
-      expect(its.meter.count(its.agreement)).toBe(0);
-      expect(await opened(its.meter, entry)).toBeNull();
-      expect(its.meter.count(its.agreement)).toBe(1);
-      expect(await opened(its.meter, entry)).toMatchObject({ code: 'request-repeated' });
-      expect(its.meter.count(its.agreement)).toBe(1);
-      expect(await closed(its.meter, closeOf(entry, { bytes: 10 }))).toBe(false);
-      expect(await opened(its.meter, entry)).toMatchObject({ code: 'request-repeated' });
+      expect(await countOf(its.meter, its.agreement)).toBe(0);
+      expect(await openOn(its.meter, entry)).toBeNull();
+      expect(await countOf(its.meter, its.agreement)).toBe(1);
+      expect(await openOn(its.meter, entry)).toMatchObject({ code: 'request-repeated' });
+      expect(await countOf(its.meter, its.agreement)).toBe(1);
+      expect(await closeOn(its.meter, closeOf(entry, { bytes: 10 }))).toBe(false);
+      expect(await openOn(its.meter, entry)).toMatchObject({ code: 'request-repeated' });
     });
 
     test('counts an access from the call on, so that no two are the last one', async () => {
       const its = await make();
-      const both = [opened(its.meter, openOf(its)), opened(its.meter, openOf(its))];
-      expect(its.meter.count(its.agreement)).toBe(2);
-      expect(await Promise.all(both)).toEqual([null, null]);
+      const counts: number[] = [];
+      const open = () =>
+        prepared(its.meter, its.agreement, () => {
+          counts.push(its.meter.count(its.agreement));
+          its.meter.open(openOf(its), () => undefined);
+        });
+      await Promise.all([open(), open()]);
+      expect(counts).toEqual([0, 1]);
+      expect(await countOf(its.meter, its.agreement)).toBe(2);
     });
 
     test('of the same request opened twice at once, exactly one is opened', async () => {
       const its = await make();
       const entry = openOf(its);
-      const answers = await Promise.all([1, 2, 3].map(() => opened(its.meter, entry)));
+      const answers = await Promise.all([1, 2, 3].map(() => openOn(its.meter, entry)));
       expect(answers.filter((answer) => answer === null)).toHaveLength(1);
       expect(answers.filter((answer) => answer?.code === 'request-repeated')).toHaveLength(2);
     });
@@ -78,55 +82,62 @@ const usageMeterContract = (name: string, make: () => Promise<MeterHarness>): vo
       const its = await make();
       const first = openOf(its);
       const second = { ...first, part: 2 };
-      expect(await opened(its.meter, first)).toBeNull();
-      expect(await closed(its.meter, closeOf(first, { bytes: 5 }))).toBe(false);
-      expect(await opened(its.meter, second)).toBeNull();
-      expect(its.meter.count(its.agreement)).toBe(1);
-      expect(await closed(its.meter, closeOf(second, { bytes: 5, units: { bytes: '5' } }))).toBe(false);
+      expect(await openOn(its.meter, first)).toBeNull();
+      expect(await closeOn(its.meter, closeOf(first, { bytes: 5 }))).toBe(false);
+      expect(await openOn(its.meter, second)).toBeNull();
+      expect(await countOf(its.meter, its.agreement)).toBe(1);
+      expect(await closeOn(its.meter, closeOf(second, { bytes: 5, units: { bytes: '5' } }))).toBe(false);
     });
 
     test('what is reserved is given back down to what was used', async () => {
       const its = await make();
+      await countOf(its.meter, its.agreement);
       const before = its.meter.remaining(its.agreement);
       const entry = openOf(its);
-      await opened(its.meter, entry);
+      await openOn(its.meter, entry);
       expect(its.meter.remaining(its.agreement).bytes).toBe(before.bytes - mebibyte);
       expect(its.meter.extend(its.agreement, entry.request, 1, mebibyte)).toBe(true);
       expect(its.meter.remaining(its.agreement).bytes).toBe(before.bytes - 2 * mebibyte);
-      await closed(its.meter, closeOf(entry, { bytes: 100, units: { requests: '1', bytes: '100' } }));
+      await closeOn(its.meter, closeOf(entry, { bytes: 100, units: { requests: '1', bytes: '100' } }));
       expect(its.meter.remaining(its.agreement)).toEqual({ requests: before.requests - 1, bytes: before.bytes - 100 });
     });
 
     test('beyond the window nothing is opened and nothing extended', async () => {
       const its = await make();
       const entry = openOf(its);
-      await opened(its.meter, entry);
-      while (its.meter.extend(its.agreement, entry.request, 1, mebibyte))
+      await openOn(its.meter, entry);
+      const extended = async () => {
+        await countOf(its.meter, its.agreement);
+        return its.meter.extend(its.agreement, entry.request, 1, mebibyte);
+      };
+      let mebibytes = 1;
+      for (; await extended(); mebibytes += 1)
         expect(its.meter.remaining(its.agreement).bytes).toBeGreaterThanOrEqual(0);
-      expect(await opened(its.meter, openOf(its))).toMatchObject({ code: 'window-exhausted' });
-      expect(its.meter.count(its.agreement)).toBe(1);
+      expect(mebibytes).toBe(64);
+      expect(await openOn(its.meter, openOf(its))).toMatchObject({ code: 'window-exhausted' });
+      expect(await countOf(its.meter, its.agreement)).toBe(1);
     });
 
     test('tells what was opened lately, also after a restart', async () => {
       const its = await make();
       const entry = openOf(its);
-      await opened(its.meter, entry);
+      await openOn(its.meter, entry);
       const lately = { agreement: its.agreement, request: entry.request, at: entry.at };
       expect(its.meter.recent(120_000)).toMatchObject([lately]);
       const again = await its.restart();
       expect(again.recent(120_000)).toMatchObject([lately]);
-      expect(again.count(its.agreement)).toBe(1);
-      expect(await opened(again, entry)).toMatchObject({ code: 'request-repeated' });
+      expect(await countOf(again, its.agreement)).toBe(1);
+      expect(await openOn(again, entry)).toMatchObject({ code: 'request-repeated' });
     });
 
     test('a journal that fails refuses, and says so', async () => {
       const its = await make();
       const entry = openOf(its);
-      await opened(its.meter, entry);
+      await openOn(its.meter, entry);
       expect(its.meter.isReady()).toBe(true);
       its.breakJournal();
-      expect(await closed(its.meter, closeOf(entry))).toBe(true);
-      expect(await opened(its.meter, openOf(its))).toMatchObject({ code: 'journal-unavailable' });
+      expect(await closeOn(its.meter, closeOf(entry))).toBe(true);
+      expect(await openOn(its.meter, openOf(its))).toMatchObject({ code: 'journal-unavailable' });
       expect(its.meter.isReady()).toBe(false);
     });
   });
@@ -166,4 +177,29 @@ describe.each(['provider', 'consumer'] as const)('as %s', (role) => {
       },
     };
   });
+});
+
+usageMeterContract('a worker with a journal of its own, beside another one', async () => {
+  const network = createMeterNetwork();
+  const files = failingFiles(tornFiles());
+  const window = { requests: 100, bytes: 64 * mebibyte, cost: 50, ageMs: 900_000 };
+  const party = await startMeterParty(network, { role: 'provider', files, changes: { window } });
+  const info = agreementFor('provider');
+  await party.metering.agreementInForce(info);
+  const other = await startBlockWorker(party, 2);
+  await countOf(other.meter, info.agreement); // it holds a part of the window, and does not use it
+  const worker = await startBlockWorker(party, 1);
+  return {
+    meter: worker.meter,
+    clock: systemClock,
+    agreement: info.agreement,
+    breakJournal: () => {
+      files.fault = diskFull();
+    },
+    restart: async () => {
+      for (const one of [worker, other, party.metering]) await one[Symbol.asyncDispose]();
+      await party.restart();
+      return (await startBlockWorker(party, 1)).meter;
+    },
+  };
 });

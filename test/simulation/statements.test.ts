@@ -21,7 +21,8 @@ import {
   statementOf,
   us,
 } from '../support/meter-pair.ts';
-import { Crash, type TornFiles, tornFiles } from '../support/torn-files.ts';
+import { type Life, mortalPort } from '../support/mortal-port.ts';
+import { type TornFiles, tornFiles } from '../support/torn-files.ts';
 
 /**
  * Two connectors with real journals, rows and signatures, over a network that loses, repeats and delivers late, while either
@@ -34,38 +35,6 @@ const first = process.env.STEKKER_SEED ?? 'statements';
 const pick = (random: Random, below: number): number =>
   ((random.bytes(1)[0] ?? 0) * 256 + (random.bytes(1)[0] ?? 0)) % below;
 
-/** One life of a process: it ends at an operation, and everything it still tries fails. */
-interface Life {
-  isOver: boolean;
-  left: number;
-}
-
-const mortalPort = <Port extends object>(port: Port, life: Life, die: () => void): Port => {
-  const step = (): void => {
-    life.left -= 1;
-    if (life.left === 0) die();
-    if (life.isOver) throw new Crash('the process is gone');
-  };
-  const wrapped = Object.entries(port).map(([name, member]) => {
-    if (typeof member !== 'function') return [name, member];
-    return [
-      name,
-      (...parameters: unknown[]) => {
-        const call = () => Reflect.apply(member, port, parameters) as unknown;
-        if (name === 'newest' && parameters.length === 1) return call(); // synchronous
-        const work = async () => {
-          step();
-          const result = await call();
-          step();
-          return result;
-        };
-        return work();
-      },
-    ];
-  });
-  return Object.fromEntries(wrapped) as Port;
-};
-
 interface Mortal {
   party: MeterParty;
   readonly files: TornFiles;
@@ -77,6 +46,7 @@ const mortalNames = [
   'seqs',
   'accounts',
   'marks',
+  'unstated',
   'drafts',
   'statements',
   'usage',
@@ -98,7 +68,7 @@ const startMortal = async (network: MeterNetwork, role: 'provider' | 'consumer')
       life.isOver = true;
       if (its.did !== undefined) network.apps.delete(its.did);
     };
-    const ports = mortalNames.map((name) => [name, mortalPort(options[name], life, die)]);
+    const ports = mortalNames.map((name) => [name, mortalPort(options[name], life, die, ['newest'])]);
     return { ...options, ...Object.fromEntries(ports) };
   };
   const party = await startMeterParty(network, {

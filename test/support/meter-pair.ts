@@ -8,6 +8,7 @@ import {
   createSqlStatementStore,
 } from '../../connector/adapters/sql/metering-store.ts';
 import { type MeteringTables, meteringMigrations } from '../../connector/adapters/sql/metering-tables.ts';
+import { createSqlUnstatedStore } from '../../connector/adapters/sql/unstated-store.ts';
 import { createSqlUsageStore } from '../../connector/adapters/sql/usage-store.ts';
 import type { PeerTransport } from '../../connector/exchange/ports.ts';
 import type { KeptStatement, MeteredAgreement, MeterRole, StatementRegistrar } from '../../connector/metering/ports.ts';
@@ -164,6 +165,7 @@ export const startMeterParty = async (network: MeterNetwork, its: PartyOptions):
     seqs: await openSignedSeqs({ files, crypto: nodeCrypto }, '/signed'), // read anew in each life
     accounts: createSqlMeterAccountStore(rows.db),
     marks: createSqlJournalMarkStore(rows.db),
+    unstated: createSqlUnstatedStore(rows.db),
     drafts: createSqlStatementDraftStore(rows.db),
     statements: createSqlStatementStore(rows.db),
     usage: createSqlUsageStore(rows.db),

@@ -98,6 +98,7 @@ export const createArrayMeter = (options: ArrayMeterOptions): ArrayMeter => {
     fail: (failing) => {
       isFailing = failing;
     },
+    prepare: () => true,
     open: (value, done) => {
       const entry = usageOpen.parse(value);
       const refusal = refusalOf(entry, accountOf(entry.agreement));

@@ -113,17 +113,26 @@ export const createSqlMeterAccountStore = (db: MeteringDb): MeterAccountStore =>
         .orderBy('agreement')
         .execute()
     ).map(accountOf),
+  ofDigest: async (role, agreement) => {
+    const row = await db
+      .selectFrom('usage_account')
+      .selectAll()
+      .where('role', '=', role)
+      .where('agreement', '=', agreement)
+      .executeTakeFirst();
+    return row && accountOf(row);
+  },
 });
 
 export const createSqlJournalMarkStore = (db: MeteringDb): JournalMarkStore => ({
-  get: async (role) => {
-    const row = await db.selectFrom('usage_mark').select('segment').where('role', '=', role).executeTakeFirst();
+  get: async (journal) => {
+    const row = await db.selectFrom('usage_mark').select('segment').where('role', '=', journal).executeTakeFirst();
     return row && Number(row.segment);
   },
-  set: async (role, segment) => {
+  set: async (journal, segment) => {
     await db
       .insertInto('usage_mark')
-      .values({ role, segment })
+      .values({ role: journal, segment })
       .onConflict((conflict) => conflict.column('role').doUpdateSet({ segment }))
       .execute();
   },

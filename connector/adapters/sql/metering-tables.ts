@@ -24,7 +24,18 @@ export interface MeteringTables {
     conceded: string;
     settled_before: number;
   };
-  usage_mark: { role: MeterRole; segment: number };
+  /** `role`: the name of the journal, which is that of its role where there is one. */
+  usage_mark: { role: string; segment: number };
+  unstated_access: KeyColumns & {
+    request: string;
+    part: number;
+    journal: string;
+    open_place: number;
+    place: number;
+    closed_at: number;
+    opened: string;
+    closed: string;
+  };
   statement_draft: KeyColumns & { seq: number; digest: string; body: string };
   held_record: KeyColumns & {
     request: string;
@@ -176,6 +187,23 @@ export const meteringMigrations: readonly Migration<MeteringTables>[] = [
         .addColumn('evidence', 'text', (column) => column.notNull())
         .addPrimaryKeyConstraint('usage_dispute_pk', ['participant', 'role', 'agreement', 'kind', 'subject'])
         .execute();
+    },
+  },
+  {
+    name: '2026-11-26-unstated-accesses',
+    up: async ({ schema }) => {
+      await keyed(schema, 'unstated_access')
+        .addColumn('request', 'text', (column) => column.notNull())
+        .addColumn('part', 'integer', (column) => column.notNull())
+        .addColumn('journal', 'text', (column) => column.notNull())
+        .addColumn('open_place', 'bigint', (column) => column.notNull())
+        .addColumn('place', 'bigint', (column) => column.notNull())
+        .addColumn('closed_at', 'bigint', (column) => column.notNull())
+        .addColumn('opened', 'text', (column) => column.notNull())
+        .addColumn('closed', 'text', (column) => column.notNull())
+        .addPrimaryKeyConstraint('unstated_access_pk', ['participant', 'role', 'agreement', 'request', 'part'])
+        .execute();
+      await schema.createIndex('unstated_access_place').on('unstated_access').column('place').execute();
     },
   },
 ];

@@ -33,15 +33,35 @@ const valuesOf = (key: AccountKey, seq: number, row: StatedRow): MeteringTables[
   place: row.place,
 });
 
+/** What stands in the usage store waits no more. */
+const forgetUnstated = async (
+  db: Db,
+  { participant, role, agreement }: AccountKey,
+  rows: readonly { readonly request: string; readonly part: string }[],
+): Promise<void> => {
+  await db
+    .deleteFrom('unstated_access')
+    .where('participant', '=', participant)
+    .where('role', '=', role)
+    .where('agreement', '=', agreement)
+    .where((its) =>
+      its.or(rows.map(({ request, part }) => its.and([its('request', '=', request), its('part', '=', Number(part))]))),
+    )
+    .execute();
+};
+
 /** Rows of one statement, a hundred at a time, so that nobody waits for all of them; a repeat changes nothing. */
 export const indexRows = async (db: Db, key: AccountKey, seq: number, rows: readonly StatedRow[]): Promise<void> => {
   for (let start = 0; start < rows.length; start += rowsPerStep) {
-    const values = rows.slice(start, start + rowsPerStep).map((row) => valuesOf(key, seq, row));
-    await db
-      .insertInto('usage_record')
-      .values(values)
-      .onConflict((conflict) => conflict.columns(['participant', 'role', 'agreement', 'n']).doNothing())
-      .execute();
+    const step = rows.slice(start, start + rowsPerStep);
+    await db.transaction().execute(async (transaction) => {
+      await transaction
+        .insertInto('usage_record')
+        .values(step.map((row) => valuesOf(key, seq, row)))
+        .onConflict((conflict) => conflict.columns(['participant', 'role', 'agreement', 'n']).doNothing())
+        .execute();
+      await forgetUnstated(transaction, key, step);
+    });
     await new Promise((resolve) => {
       setImmediate(resolve);
     });
