@@ -14,10 +14,12 @@ import type { Fail, Own } from '../kernel/lifecycle.ts';
 import type { Logger } from '../kernel/log.ts';
 import { addProcessMetrics, createMetrics, type Metrics } from '../kernel/metrics.ts';
 import { createIds, type Random } from '../kernel/random.ts';
+import { openDatabase } from '../kernel/sql/database.ts';
+import { createLeases, type Leases, type LeaseTable, leasedTurns, leaseMigrations } from '../kernel/sql/leases.ts';
 import { migrate } from '../kernel/sql/migrate.ts';
 import { outboxMigrations } from '../kernel/sql/outbox.ts';
-import { openSqlite } from '../kernel/sql/sqlite.ts';
 import { sqlUsedTokens } from '../kernel/sql/used-tokens.ts';
+import { createWakeups, type Wakeups } from '../kernel/wakeups.ts';
 import { createSecretSeal, cursorLabel, type SecretSeal } from './adapters/crypto/secret-seal.ts';
 import { createPeerTransport } from './adapters/http/peer-transport.ts';
 import { createPeers, type Peers } from './adapters/http/peers.ts';
@@ -45,7 +47,8 @@ export type ConnectorTables = ProcessTables &
   DataPlaneTables &
   MeteringTables &
   RegistrationTables &
-  FollowedTables;
+  FollowedTables &
+  LeaseTable;
 
 export interface BaseOptions {
   readonly config: ConnectorConfig;
@@ -75,6 +78,10 @@ export interface Base extends BaseOptions {
   readonly db: Kysely<ConnectorTables>;
   /** The same rows without a sync for each write: for what is done again when a power cut takes it. */
   readonly relaxed: Kysely<ConnectorTables>;
+  /** Other processes may work on these rows. */
+  readonly isShared: boolean;
+  readonly leases: Leases;
+  readonly wakeups: Wakeups;
   /** For what others name: peers, callbacks, documents. */
   readonly client: GuardedClient;
   /** For the owner's own sources, which may stand on a private network when the operator says so. */
@@ -92,9 +99,14 @@ export interface Base extends BaseOptions {
   readonly newId: () => string;
   /** A bare UUIDv7: request ids. */
   readonly newUuid: () => string;
-  /** Wakes the outbox, which is started once all handlers are there. */
+  /** Wakes the outbox of every process. */
   readonly wake: () => void;
 }
+
+/** Word that tasks were added. */
+export const outboxChannel = 'outbox';
+/** Word that a process changed: the notice of it. */
+export const processChannel = 'process';
 
 const keyNeeds = { ...participantKeyNeeds, seal: 'secret' } as const satisfies KeyNeeds;
 
@@ -103,13 +115,19 @@ export const messageScopes = [scopeOfType('MembershipCredential')];
 /** And a provider's token endpoint: there the application counts, too. */
 export const tokenScopes = [...messageScopes, scopeOfType('ApplicationAccreditationCredential')];
 
-const openDatabase = async ({
+const wakeupsOf = async (options: { readonly url: string; readonly log: Logger; readonly clock: Clock }) =>
+  (await import('../kernel/sql/postgres-wakeups.ts')).startPostgresWakeups(options);
+
+const openRows = async ({
   config,
   own,
   fail,
-}: Pick<Base, 'config' | 'own' | 'fail'>): Promise<Pick<Base, 'db' | 'relaxed'>> => {
+  log,
+  clock,
+}: BaseOptions & Pick<Base, 'own'>): Promise<Pick<Base, 'db' | 'relaxed' | 'isShared' | 'wakeups'>> => {
+  const url = config.STEKKER_DATABASE_URL;
   const path = join(config.STEKKER_DATA, 'connector.sqlite');
-  const { db, relaxed } = own(openSqlite<ConnectorTables>({ path, onFault: fail }));
+  const { db, relaxed, isShared } = own(await openDatabase<ConnectorTables>({ url, path, log, fail }));
   await migrate(db, 'outbox', outboxMigrations);
   await migrate(db, 'process', processMigrations);
   await migrate(db, 'catalog', catalogMigrations);
@@ -120,7 +138,9 @@ const openDatabase = async ({
   await migrate(db, 'metering', meteringMigrations);
   await migrate(db, 'registration', registrationMigrations);
   await migrate(db, 'followed', followedMigrations);
-  return { db, relaxed };
+  await migrate(db, 'lease', leaseMigrations);
+  const wakeups = own(url === undefined ? createWakeups(log) : await wakeupsOf({ url, log, clock }));
+  return { db, relaxed, isShared, wakeups };
 };
 
 /** Without an extension there is no entry for them: that is how others know that there are none (wire §1). */
@@ -151,26 +171,26 @@ const openClients = ({ config, clock, parts, own }: BaseOptions & Pick<Base, 'ow
 };
 
 /** Opens keys and rows. @throws AppError `passphrase-wrong`, `data-damaged`, `data-newer`, `disk-full`. */
-export const openBase = async (options: BaseOptions, own: Own, wake: () => void): Promise<Base> => {
+export const openBase = async (options: BaseOptions, own: Own): Promise<Base> => {
   const { config, clock, random, parts } = options;
   const participant = 'main' as ParticipantId;
   const root = config.STEKKER_PUBLIC_URL;
   const did = didOf(root);
-  const path = join(config.STEKKER_DATA, 'keys', `${participant}.json`);
-  const keySet = await openKeys({
-    files: nodeFiles,
-    path,
-    passphrase: config.STEKKER_PASSPHRASE,
-    random,
-    needs: keyNeeds,
-  });
+  const newUuid = createIds(clock, random);
+  const rows = await openRows({ ...options, own });
+  const { db, wakeups } = rows;
+  const leases = createLeases({ db, clock, holder: newUuid() });
+  const path = join(config.STEKKER_KEYS ?? join(config.STEKKER_DATA, 'keys'), `${participant}.json`);
+  const passphrase = config.STEKKER_PASSPHRASE;
+  // In turn: of processes that start for the first time at once one makes the keys, and the others find them.
+  const keySet = await leasedTurns(leases, clock)('keys', () =>
+    openKeys({ files: nodeFiles, path, passphrase, random, needs: keyNeeds }),
+  );
   const keys = participantKeys(did, keySet);
-  const { db, relaxed } = await openDatabase({ ...options, own });
   const { client, sourceClient, resolver, peers } = openClients({ ...options, own });
   const tokens = createTokenService({ keys, clock, random });
   const used = sqlUsedTokens(db);
   const brokerOrigin = config.STEKKER_BROKER_URL;
-  const newUuid = createIds(clock, random);
   const metrics = createMetrics();
   addProcessMetrics(metrics, clock);
   return {
@@ -185,8 +205,8 @@ export const openBase = async (options: BaseOptions, own: Own, wake: () => void)
     seal: createSecretSeal(keySet.secret('seal'), random),
     cursors: createSecretSeal(keySet.secret('seal'), random, cursorLabel),
     document: documentOf(keys, root, config.STEKKER_EXTENSIONS.length > 0),
-    db,
-    relaxed,
+    ...rows,
+    leases,
     client,
     sourceClient,
     resolver,
@@ -207,6 +227,6 @@ export const openBase = async (options: BaseOptions, own: Own, wake: () => void)
     broker: brokerOrigin === undefined ? undefined : { did: didOf(brokerOrigin), origin: brokerOrigin },
     newId: () => `urn:uuid:${newUuid()}`,
     newUuid,
-    wake,
+    wake: () => wakeups.notify(outboxChannel),
   };
 };

@@ -3,6 +3,8 @@ import type { ParticipantId } from '../contracts/ids.ts';
 import { formatTime } from '../contracts/time.ts';
 import { type CredentialType, credential } from '../contracts/vc/credential.ts';
 import { readJwt } from '../kernel/jwt.ts';
+import { leasedTurns } from '../kernel/sql/leases.ts';
+import { createTurnsByKey } from '../kernel/turns.ts';
 import { createBrokerStore } from './adapters/http/broker-store.ts';
 import { createSqlAcquisitionStore } from './adapters/sql/acquisition-store.ts';
 import type { Base } from './base.ts';
@@ -138,6 +140,7 @@ export const composeManagement = (base: Base, parts: ManagementParts) => {
     negotiations: protocol.negotiations,
     transfers: protocol.transfers,
     acquisitions: createSqlAcquisitionStore(db),
+    inTurn: base.isShared ? leasedTurns(base.leases, clock) : createTurnsByKey(),
     ends: protocol.negotiations,
     wallet: walletOf(base, identity),
     applications: parts.applications,

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { isPartyId } from '../contracts/ids.ts';
-import { checkDeployment, deploymentSettings } from '../kernel/deployment.ts';
+import { checkDeployment, checkShared, deploymentSettings, sharedSettings } from '../kernel/deployment.ts';
 import {
   integerText,
   listText,
@@ -107,6 +107,7 @@ export const connectorSettings = {
     'A usage statement is drafted this often.',
     '300',
   ),
+  ...sharedSettings,
   ...deploymentSettings,
 };
 
@@ -120,5 +121,6 @@ export type ConnectorConfig = ValuesOf<typeof connectorSettings>;
 export const readConnectorConfig = (env: NodeJS.ProcessEnv): ConnectorConfig => {
   const config = readSettings(connectorSettings, env, 'STEKKER_');
   checkDeployment(config);
+  checkShared(config);
   return config;
 };

@@ -13,10 +13,11 @@ import {
 } from '../kernel/lifecycle.ts';
 import type { Logger } from '../kernel/log.ts';
 import { type Random, systemRandom } from '../kernel/random.ts';
+import { forgetTurns } from '../kernel/sql/leases.ts';
 import { startOutbox } from '../kernel/sql/outbox.ts';
 import { forgetOld } from './adapters/sql/process-store.ts';
 import { createFront, createPublicApp } from './app.ts';
-import { type Base, openBase } from './base.ts';
+import { type Base, openBase, outboxChannel, processChannel } from './base.ts';
 import { composeDataPlane, startData } from './compose-data.ts';
 import { composeIdentity, documentRoutes } from './compose-identity.ts';
 import { composeManagement } from './compose-management.ts';
@@ -25,7 +26,8 @@ import { composeProtocol } from './compose-protocol.ts';
 import { composeUsage } from './compose-usage.ts';
 import type { ConnectorConfig } from './config.ts';
 import type { Grants } from './data-plane/grants.ts';
-import { createProcessFeed } from './management/feed.ts';
+import type { ProcessEventNotice } from './exchange/ports.ts';
+import { createProcessFeed, type ProcessFeed } from './management/feed.ts';
 import { countedProcesses, measuredRoutes } from './measuring.ts';
 import type { NegotiationService } from './negotiation/service.ts';
 import type { ConnectorParts } from './parts.ts';
@@ -62,9 +64,33 @@ const turnAll = async (turn: (limit: number) => Promise<number>): Promise<void> 
   while ((await turn(turnedAtOnce)) === turnedAtOnce);
 };
 
+const tellOthers = ({ wakeups }: Base, run: string, notice: ProcessEventNotice): void =>
+  wakeups.notify(processChannel, JSON.stringify({ run, notice }));
+
+/** What other processes of this deployment did, for those who watch here and for what was remembered here. */
+const hearOthers = (
+  { wakeups, isShared }: Base,
+  run: string,
+  { feed, fetched }: { readonly feed: ProcessFeed; readonly fetched: { readonly changed: () => void } },
+): void => {
+  if (!isShared) return;
+  wakeups.listen(processChannel, (payload) => {
+    if (payload === '') {
+      fetched.changed();
+      feed.missed();
+      return;
+    }
+    const told = JSON.parse(payload) as { readonly run: string; readonly notice: ProcessEventNotice }; // by `tellOthers`
+    if (told.run === run) return;
+    fetched.changed();
+    feed.publish(told.notice);
+  });
+};
+
 /** Slices in the order in which each finds what it needs; the agreements and the data plane ask each other, later. */
 const compose = async (base: Base) => {
-  const feed = createProcessFeed(base.newUuid());
+  const run = base.newUuid();
+  const feed = createProcessFeed(run);
   const identity = await composeIdentity(base);
   const { ownKeys } = identity;
   const usage = await composeUsage(base, {
@@ -84,18 +110,26 @@ const compose = async (base: Base) => {
     watch: (notice) => {
       feed.publish(notice);
       count(notice);
+      if (base.isShared) tellOthers(base, run, notice);
     },
   });
+  hearOthers(base, run, { feed, fetched: protocol.fetched });
   const { plane, app: tokenApp } = await composeDataPlane(base, { identity, protocol });
   grants = plane.grants;
   return { feed, identity, usage, protocol, plane, tokenApp };
 };
 
+/** Done by one process; the others find it done. */
+const tidy = async ({ db, leases, clock }: Base): Promise<void> => {
+  if ((await leases.take('tidy', tidyMs / 2)) === undefined) return;
+  await forgetOld(db, clock.now());
+  await forgetTurns(db, clock.now() - tidyMs);
+};
+
 const build = async (config: ConnectorConfig, options: Required<ConnectorOptions>, own: Own, fail: Fail) => {
   const { log, clock, random, parts, signal } = options;
   own(await openDataFolder({ path: config.STEKKER_DATA, program: 'connector', files: nodeFiles }));
-  let wake = (): void => undefined;
-  const base = await openBase({ config, log, clock, random, parts, fail }, own, () => wake());
+  const base = await openBase({ config, log, clock, random, parts, fail }, own);
   const front = createFront(documentRoutes(base));
   const publicServer = own(
     await serveRoutes(front, {
@@ -115,9 +149,9 @@ const build = async (config: ConnectorConfig, options: Required<ConnectorOptions
     await serveRoutes(management, { host: config.STEKKER_MANAGEMENT_HOST, port: config.STEKKER_MANAGEMENT_PORT }),
   );
   const handlers = { ...protocol.handlers, ...identity.handlers, ...usage.evidence?.handlers };
-  const outbox = own(startOutbox({ db: base.relaxed, clock, random, log, handlers, isAlone: true }));
-  wake = outbox.wake;
-  own(startRepeating({ everyMs: tidyMs, work: () => forgetOld(base.db, clock.now()), clock, log }));
+  const outbox = own(startOutbox({ db: base.relaxed, clock, random, log, handlers, isAlone: !base.isShared }));
+  base.wakeups.listen(outboxChannel, outbox.wake);
+  own(startRepeating({ everyMs: tidyMs, work: () => tidy(base), clock, log }));
   own(startRepeating({ everyMs: turnMs, work: () => turnAll(protocol.catalog.turn), clock, log }));
   const measured = measuredRoutes(base.metrics, clock);
   own(front).open(createPublicApp([protocol.app, identity.routes, tokenApp], isReady, measured));

@@ -44,6 +44,43 @@ export const deploymentSettings = {
   ),
 };
 
+const databaseText = z.string().refine((text) => {
+  try {
+    return ['postgresql:', 'postgres:'].includes(new URL(text).protocol);
+  } catch {
+    return false;
+  }
+}, 'is no address such as postgresql://user:password@host:5432/database');
+
+/** Where several processes of one deployment meet. */
+export const sharedSettings = {
+  STEKKER_DATABASE_URL: setting(
+    databaseText.optional(),
+    'PostgreSQL database that all processes of this deployment share; without it the rows are in the data folder, for one process.',
+    'postgresql://stekker:password@db.internal:5432/stekker',
+    { secret: true },
+  ),
+  STEKKER_KEYS: setting(
+    z.string().min(1, 'is empty').optional(),
+    'Folder of the keys, under the passphrase; the same for all processes of a deployment. Default: `keys` in the data folder.',
+    '/var/lib/stekker-keys',
+  ),
+};
+
+/**
+ * Processes that share rows share their keys: one deployment is one DID.
+ *
+ * @throws AppError `config-invalid`.
+ */
+export const checkShared = (its: ValuesOf<typeof sharedSettings>): void => {
+  if (its.STEKKER_DATABASE_URL === undefined || its.STEKKER_KEYS !== undefined) return;
+  const message = 'is needed with STEKKER_DATABASE_URL: all processes of a deployment have the same keys';
+  throw new AppError('config-invalid', {
+    detail: `STEKKER_KEYS ${message}`,
+    faults: [{ path: 'STEKKER_KEYS', message }],
+  });
+};
+
 /** Those that say where a service stands and how it is reached. */
 export type Deployment = Pick<
   ValuesOf<typeof deploymentSettings>,

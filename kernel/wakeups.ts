@@ -11,7 +11,10 @@ export interface Wakeups extends AsyncDisposable {
    * secret.
    */
   readonly notify: (channel: string, payload?: string) => void;
-  /** Hears the channel until the answer is called, at least once for each word that arrives, in any order. */
+  /**
+   * Hears the channel until the answer is called, at least once for each word that arrives, in any order. An empty payload
+   * says that anything may have changed: words may have been lost.
+   */
   readonly listen: (channel: string, hear: (payload: string) => void) => () => void;
 }
 

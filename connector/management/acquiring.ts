@@ -2,7 +2,6 @@ import { AppError, type Fault } from '../../contracts/errors.ts';
 import type { Did, ParticipantId } from '../../contracts/ids.ts';
 import type { Json, JsonObject } from '../../contracts/json.ts';
 import type { Clock } from '../../kernel/clock.ts';
-import { createTurnsByKey } from '../../kernel/turns.ts';
 import { policyFaults } from '../../policies/compile.ts';
 import type { Facts } from '../../policies/facts.ts';
 import type { Mandate } from '../../policies/negotiate.ts';
@@ -68,6 +67,8 @@ export interface AcquiringOptions {
   readonly acquisitions: AcquisitionStore;
   readonly wallet: Pick<Wallet, 'facts'>;
   readonly feed: ProcessFeed;
+  /** One at a time for the same dataset of the same provider, in all processes: the second finds what the first began. */
+  readonly inTurn: <Value>(key: string, work: () => Promise<Value>) => Promise<Value>;
   readonly clock: Clock;
   /** Origin of the gateway for own applications. */
   readonly gatewayUrl: () => string;
@@ -185,6 +186,9 @@ const begin = async (
   return row;
 };
 
+/** What another process did may not be told here. */
+const lookAgainMs = 1_000;
+
 /** Waits until a process is where it should be, told by the feed; undefined when the time is over. */
 const waitFor = async <Row>(
   { feed, clock }: AcquiringOptions,
@@ -204,7 +208,7 @@ const waitFor = async <Row>(
       const left = place.until - clock.now();
       if (left <= 0) return undefined;
       const slept = new AbortController();
-      await Promise.race([changed.promise, clock.sleep(left, slept.signal)]);
+      await Promise.race([changed.promise, clock.sleep(Math.min(left, lookAgainMs), slept.signal)]);
       slept.abort();
     }
   } finally {
@@ -321,8 +325,7 @@ const agreementIdOf = ({ data }: NegotiationRecord): string => {
 };
 
 export const createAcquiring = (options: AcquiringOptions): Acquiring => {
-  /** One at a time for the same dataset of the same provider: the second finds what the first began. */
-  const inTurn = createTurnsByKey();
+  const { inTurn } = options;
   const acquire = async (participant: ParticipantId, wish: Acquisition): Promise<Acquired> => {
     const until = options.clock.now() + (wish.timeoutSeconds ?? defaultTimeoutMs / 1_000) * 1_000;
     const { dataset, offer, ask, mandate } = wish;

@@ -36,6 +36,16 @@ describe('the feed of changes', () => {
     expect(feed.since(us, feed.place())).toEqual({ events: [], isComplete: true });
   });
 
+  test('says to whoever comes back that it was away itself', () => {
+    const feed = createProcessFeed('run');
+    feed.publish(notice('a'));
+    const place = feed.place();
+    feed.missed();
+    feed.publish(notice('b'));
+    expect(feed.since(us, place).isComplete).toBe(false);
+    expect(feed.since(us, feed.place())).toEqual({ events: [], isComplete: true });
+  });
+
   test('is bounded, and says when something is no longer known', () => {
     const feed = createProcessFeed('run');
     const first = feed.place();

@@ -14,6 +14,8 @@ export interface FeedEvent {
 
 export interface ProcessFeed {
   readonly publish: (notice: ProcessEventNotice) => void;
+  /** There may be changes that were not told here: whoever comes back is sent to the lists. */
+  readonly missed: () => void;
   /** Where the feed is now. */
   readonly place: () => string;
   /** Events of a participant behind `id`; `isComplete` is false when some of them are no longer known. */
@@ -43,6 +45,10 @@ export const createProcessFeed = (run: string): ProcessFeed => {
       events.push({ n: last, event });
       if (events.length > capacity) events.splice(0, capacity / 10);
       for (const [listener, participant] of listeners) if (participant === notice.participant) listener(event);
+    },
+    missed: () => {
+      last += 1;
+      events.length = 0;
     },
     place: () => `${run}-${last}`,
     since: (participant, id) => {

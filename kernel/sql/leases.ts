@@ -1,5 +1,6 @@
 import { type Kysely, sql } from 'kysely';
 import type { Clock } from '../clock.ts';
+import { createTurnsByKey } from '../turns.ts';
 import type { Migration } from './migrate.ts';
 
 /**
@@ -34,7 +35,7 @@ export const leaseMigrations: readonly Migration<LeaseTable>[] = [
 ];
 
 interface Lease {
-  /** Grows with every lease of this name, for ever. */
+  /** Grows with every lease of this name. */
   readonly fence: number;
 }
 
@@ -81,4 +82,28 @@ export const createLeases = ({ db, clock, holder }: LeaseOptions): Leases => {
       await ours(name, lease).set({ until: 0 }).execute();
     },
   };
+};
+
+const turnMs = 30_000;
+const askAgainMs = 50;
+
+/** Runs the work for one key one after the other, in all processes; a process that dies holds the others up for 30 s. */
+export const leasedTurns = (leases: Leases, clock: Clock) => {
+  const inTurn = createTurnsByKey();
+  return <Value>(key: string, work: () => Promise<Value>): Promise<Value> =>
+    inTurn(key, async () => {
+      const name = `turn ${key}`;
+      let lease = await leases.take(name, turnMs);
+      for (; lease === undefined; lease = await leases.take(name, turnMs)) await clock.sleep(askAgainMs);
+      try {
+        return await work();
+      } finally {
+        await leases.release(name, lease);
+      }
+    });
+};
+
+/** Forgets leases that ended long ago: their fences are not asked for any more where only turns were taken. */
+export const forgetTurns = async (db: Kysely<LeaseTable>, before: number): Promise<void> => {
+  await db.deleteFrom('lease').where('name', 'like', 'turn %').where('until', '<', before).execute();
 };

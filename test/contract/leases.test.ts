@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { manualClock } from '../../kernel/clock.ts';
-import { createLeases, type LeaseTable, leaseMigrations } from '../../kernel/sql/leases.ts';
+import { manualClock, systemClock } from '../../kernel/clock.ts';
+import { createLeases, forgetTurns, type LeaseTable, leasedTurns, leaseMigrations } from '../../kernel/sql/leases.ts';
 import { migrate } from '../../kernel/sql/migrate.ts';
 import { databases } from '../support/databases.ts';
 
@@ -58,5 +58,29 @@ describe.each(Object.entries(databases))('leases on %s', (_name, open) => {
     expect(await second.take('log', 1_000)).toEqual({ fence: 2 });
     await second.release('log', { fence: 2 });
     expect(await first.take('log', 1_000)).toEqual({ fence: 3 });
+  });
+
+  test('work for one key is done in turn by all processes, and for another key beside it', async () => {
+    const database = await open<LeaseTable>();
+    await migrate(database.db, 'lease', leaseMigrations);
+    const turnsOf = (holder: string) =>
+      leasedTurns(createLeases({ db: database.db, clock: systemClock, holder }), systemClock);
+    const processes = [turnsOf('first'), turnsOf('second'), turnsOf('third')];
+    const [under, most] = [new Map<string, number>(), new Map<string, number>()];
+    const work = (key: string) => async () => {
+      const now = (under.get(key) ?? 0) + 1;
+      under.set(key, now);
+      most.set(key, Math.max(now, most.get(key) ?? 0));
+      await systemClock.sleep(5);
+      under.set(key, now - 1);
+      return key;
+    };
+    const all = processes.flatMap((inTurn) => ['a', 'b', 'a'].map((key) => inTurn(key, work(key))));
+    expect((await Promise.all(all)).toSorted().join('')).toBe('aaaaaabbb');
+    expect(Object.fromEntries(most)).toEqual({ a: 1, b: 1 });
+    await expect(processes[0]?.('a', () => Promise.reject(new Error('no')))).rejects.toThrow('no');
+    expect(await processes[1]?.('a', async () => 'free')).toBe('free');
+    await forgetTurns(database.db, systemClock.now() + 60_000);
+    expect(await database.db.selectFrom('lease').selectAll().execute()).toEqual([]);
   });
 });

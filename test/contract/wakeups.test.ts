@@ -1,7 +1,10 @@
 import { describe, expect, test } from 'vitest';
 import { systemClock } from '../../kernel/clock.ts';
 import { silentLogger } from '../../kernel/log.ts';
+import { startPostgresWakeups } from '../../kernel/sql/postgres-wakeups.ts';
 import { createWakeups, type Wakeups } from '../../kernel/wakeups.ts';
+import { postgresOfFile } from '../support/databases.ts';
+import { hasPostgres } from '../support/postgres.ts';
 
 /** Two programs that can wake each other; where there is only one, it is both. */
 interface Pair extends AsyncDisposable {
@@ -9,11 +12,33 @@ interface Pair extends AsyncDisposable {
   readonly there: Wakeups;
 }
 
+/** Waits until one hears the other: a line is made in its own time. */
+const untilHeard = async (from: Wakeups, to: Wakeups): Promise<void> => {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const stop = to.listen('hello', (payload) => payload === 'here' && resolve());
+  const asking = setInterval(() => from.notify('hello', 'here'), 20);
+  await promise;
+  clearInterval(asking);
+  stop();
+  await systemClock.sleep(100); // those that were said meanwhile
+};
+
+const onPostgres = async (): Promise<Pair> => {
+  const url = await (await postgresOfFile()).database();
+  const [here, there] = [0, 1].map(() => startPostgresWakeups({ url, clock: systemClock, log: silentLogger }));
+  if (here === undefined || there === undefined) throw new Error('two of two');
+  await untilHeard(here, there);
+  await untilHeard(there, here);
+  const end = async () => void (await Promise.all([here, there].map((one) => one[Symbol.asyncDispose]())));
+  return { here, there, [Symbol.asyncDispose]: end };
+};
+
 const adapters: Readonly<Record<string, () => Promise<Pair>>> = {
   'in process': async () => {
     const here = createWakeups(silentLogger);
     return { here, there: here, [Symbol.asyncDispose]: () => here[Symbol.asyncDispose]() };
   },
+  ...(hasPostgres() ? { postgres: onPostgres } : {}),
 };
 
 const until = async (holds: () => boolean) => {
@@ -62,5 +87,29 @@ describe.each(Object.entries(adapters))('Wakeups: %s', (_name, create) => {
     pair.here.notify('work', 'a');
     expect(heard).toEqual([]);
     await until(() => heard.length === 1);
+  });
+});
+
+describe.runIf(hasPostgres())('Wakeups on a PostgreSQL that is away', () => {
+  test('everybody looks while it is away, and hears again when it is back', async () => {
+    await using pair = await onPostgres();
+    const heard: string[] = [];
+    pair.there.listen('work', (payload) => heard.push(payload));
+    await (await postgresOfFile()).restart();
+    await until(() => heard.includes(''));
+    await untilHeard(pair.here, pair.there);
+    heard.length = 0;
+    pair.here.notify('work', 'a');
+    await until(() => heard.includes('a'));
+  });
+
+  test('a flood is told as far as it can be, and whoever told it never waits', async () => {
+    await using pair = await onPostgres();
+    const heard = new Set<string>();
+    pair.there.listen('flood', (payload) => heard.add(payload));
+    for (let n = 0; n < 5_000; n += 1) pair.here.notify('flood', String(n));
+    await until(() => heard.has(''));
+    pair.here.notify('flood', 'last');
+    await until(() => heard.has('last'));
   });
 });

@@ -51,6 +51,7 @@ import { migrate } from '../../kernel/sql/migrate.ts';
 import { outboxMigrations, startOutbox } from '../../kernel/sql/outbox.ts';
 import { openSqlite } from '../../kernel/sql/sqlite.ts';
 import { sqlUsedTokens } from '../../kernel/sql/used-tokens.ts';
+import { createTurnsByKey } from '../../kernel/turns.ts';
 import { policyFaults } from '../../policies/compile.ts';
 import type { Facts } from '../../policies/facts.ts';
 import { ordinary, tenant } from './dsp-pair.ts';
@@ -347,6 +348,7 @@ export const startConnector = async (options: ConnectorOptions = {}): Promise<Co
     negotiations,
     transfers,
     acquisitions: createSqlAcquisitionStore(db as never),
+    inTurn: createTurnsByKey(),
     ends: {
       end: async (participant, id) => {
         const row = await negotiations.findByAgreement(participant, id);
