@@ -25,7 +25,6 @@ export interface Incoming<Kind> {
 
 export interface Opening<Data> {
   readonly role: Role;
-  readonly peerPid: string;
   readonly peerBase: string;
   readonly data: Data;
   readonly groups?: Readonly<Record<string, string>>;
@@ -79,23 +78,26 @@ const remembered = (
 
 const tried = 3;
 
-/** A message that opens a process; a repeat, by message id or by the peer's pid, gets the process there is. */
+/**
+ * A message that opens a process; a repeat, by message id or by the peer's pid, gets the process there is: also when what it
+ * asks for could not be had any more (dsp §12.1).
+ */
 export const openProcess = async <State extends string, Kind extends string, Data>(
   its: ExchangeOptions<State, Kind, Data>,
-  incoming: Incoming<Kind>,
+  incoming: Incoming<Kind> & { readonly peerPid: string },
   prepare: () => Promise<Opening<Data>>,
 ): Promise<Answer> => {
   for (let attempt = 0; attempt < tried; attempt += 1) {
     const repeat = await findRepeat(its, incoming);
     if (repeat === 'rewritten') throw new AppError('message-id-reused');
     if (repeat !== undefined) return repeat;
-    const opening = await prepare();
-    const name = `${incoming.caller.did} ${opening.peerPid}`;
+    const name = `${incoming.caller.did} ${incoming.peerPid}`;
     const existing = await its.store.findByName(incoming.participant, 'peer', name);
     if (existing !== undefined) {
       await useUp(incoming.caller);
       return { status: 201, body: its.show(existing), newest: '' };
     }
+    const opening = await prepare();
     const row = openedRow(its, incoming, opening);
     const answer = { status: 201, body: its.show(row), newest: its.newId() };
     const saved = await commit(its, {
@@ -114,8 +116,8 @@ export const openProcess = async <State extends string, Kind extends string, Dat
 
 const openedRow = <State extends string, Kind extends string, Data>(
   { machine, clock, newId }: ExchangeOptions<State, Kind, Data>,
-  incoming: Incoming<Kind>,
-  { role, peerPid, peerBase, data }: Opening<Data>,
+  incoming: Incoming<Kind> & { readonly peerPid: string },
+  { role, peerBase, data }: Opening<Data>,
 ): ProcessRow<State, Kind, Data> => {
   const moved = machine.transition({ role, state: initial, pending: null }, { type: 'received', kind: incoming.kind });
   if (!moved.ok) throw new AppError('illegal-transition', { detail: moved.reason });
@@ -125,7 +127,7 @@ const openedRow = <State extends string, Kind extends string, Data>(
     participant: incoming.participant,
     pid,
     peer: incoming.caller.did,
-    peerPid,
+    peerPid: incoming.peerPid,
     peerBase,
     process: moved.next,
     outgoing: null,

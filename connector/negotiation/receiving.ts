@@ -47,7 +47,7 @@ const requested = async (
   options: NegotiationOptions,
   incoming: Incoming<ContractRequestMessage>,
 ): Promise<Opening<NegotiationData>> => {
-  const { offer, consumerPid, callbackAddress = '' } = incoming.message;
+  const { offer, callbackAddress = '' } = incoming.message;
   checkCallback(options, callbackAddress);
   const published = await options.offers.find(incoming.participant, incoming.caller.did, offer.target, offer['@id']);
   if (published === undefined) throw new AppError('not-found');
@@ -60,7 +60,7 @@ const requested = async (
     assurance: published.assurance,
     price: published.price,
   });
-  return { role: 'provider', peerPid: consumerPid, peerBase: withoutSlash(callbackAddress), data };
+  return { role: 'provider', peerBase: withoutSlash(callbackAddress), data };
 };
 
 const checkCallback = (options: NegotiationOptions, url: string): void => {
@@ -76,7 +76,7 @@ const offered = async (
   options: NegotiationOptions,
   { message }: Incoming<ContractOfferMessage>,
 ): Promise<Opening<NegotiationData>> => {
-  const { offer, providerPid, callbackAddress = '' } = message;
+  const { offer, callbackAddress = '' } = message;
   checkCallback(options, callbackAddress);
   const its = offerOf(offer);
   const fault = termsFault(its);
@@ -90,7 +90,7 @@ const offered = async (
     assurance: assuranceOf(its) ?? 'plain-dsp',
     price: pricesIn(its)[0] ?? '',
   });
-  return { role: 'consumer', peerPid: providerPid, peerBase: withoutSlash(callbackAddress), data };
+  return { role: 'consumer', peerBase: withoutSlash(callbackAddress), data };
 };
 
 const counterOffered = (
@@ -126,13 +126,17 @@ const agreed = (
 export const createReceiving = (its: Exchanged, options: NegotiationOptions): Receiving => ({
   onRequest: (incoming) =>
     incoming.pid === undefined
-      ? openProcess(its, { ...incoming, kind: 'request' }, () => requested(options, incoming))
+      ? openProcess(its, { ...incoming, kind: 'request', peerPid: incoming.message.consumerPid }, () =>
+          requested(options, incoming),
+        )
       : receiveMessage(its, { ...incoming, pid: incoming.pid, kind: 'request', role: 'provider' }, (row) =>
           counterOffered(row, incoming.message.offer, 'consumer'),
         ),
   onOffer: (incoming) =>
     incoming.pid === undefined
-      ? openProcess(its, { ...incoming, kind: 'offer' }, () => offered(options, incoming))
+      ? openProcess(its, { ...incoming, kind: 'offer', peerPid: incoming.message.providerPid }, () =>
+          offered(options, incoming),
+        )
       : receiveMessage(its, { ...incoming, pid: incoming.pid, kind: 'offer', role: 'consumer' }, (row) =>
           counterOffered(row, incoming.message.offer, 'provider'),
         ),

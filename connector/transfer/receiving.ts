@@ -39,7 +39,7 @@ const requested = async (
   options: TransferOptions,
   incoming: Incoming<TransferRequestMessage>,
 ): Promise<Opening<TransferData>> => {
-  const { agreementId, format, callbackAddress, consumerPid } = incoming.message;
+  const { agreementId, format, callbackAddress } = incoming.message;
   const agreement = await options.agreements.find(incoming.participant, agreementId);
   if (agreement === undefined || agreement.role !== 'provider' || agreement.peer !== incoming.caller.did)
     throw new AppError('not-found');
@@ -57,7 +57,7 @@ const requested = async (
   }
   const data: TransferData = { agreementId, format, dataAddress: null, suspendedBy: null, ending: null };
   const peerBase = withoutSlash(callbackAddress);
-  return { role: 'provider', peerPid: consumerPid, peerBase, data, groups: { agreement: agreementId } };
+  return { role: 'provider', peerBase, data, groups: { agreement: agreementId } };
 };
 
 const started = ({ process, data }: TransferRow, message: TransferStartMessage): Reaction<TransferData> => {
@@ -79,7 +79,10 @@ const endedByPeer = (
 });
 
 export const createReceiving = (its: Exchanged, options: TransferOptions): Receiving => ({
-  onRequest: (incoming) => openProcess(its, { ...incoming, kind: 'request' }, () => requested(options, incoming)),
+  onRequest: (incoming) =>
+    openProcess(its, { ...incoming, kind: 'request', peerPid: incoming.message.consumerPid }, () =>
+      requested(options, incoming),
+    ),
   onStart: (incoming) => receiveMessage(its, { ...incoming, kind: 'start' }, (row) => started(row, incoming.message)),
   onSuspension: (incoming) =>
     receiveMessage(

@@ -172,6 +172,16 @@ describe('messages of a transfer', () => {
     expect(again.body.providerPid).toBe(first.body.providerPid);
   });
 
+  test('a repeated request is known also when the agreement has ended by then; a new one is refused', async () => {
+    await using its = await world({ decideTransfer: () => ({ do: 'wait' }) });
+    const first = await its.post('/transfers/request', request(its.agreementId));
+    await its.a.negotiations.end(tenant, its.agreementId, '');
+    const again = await its.post('/transfers/request', request(its.agreementId));
+    expect([again.status, again.body.providerPid]).toEqual([201, first.body.providerPid]);
+    const other = await its.post('/transfers/request', { ...request(its.agreementId), consumerPid: 'urn:uuid:other' });
+    expect([other.status, other.body.code]).toEqual([400, 'agreement-ended']);
+  });
+
   test('an unknown agreement, or one of somebody else, is 404', async () => {
     await using its = await world();
     expect((await its.post('/transfers/request', request('urn:uuid:none'))).status).toBe(404);

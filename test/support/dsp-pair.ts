@@ -78,6 +78,8 @@ export interface PartyOptions {
   /** What else hears of agreements; what it throws is a crash of it. */
   readonly hear?: Partial<AgreementWatch>;
   readonly registered?: RegisteredAgreements;
+  /** A file for its rows, so that they outlive it; in memory unless said otherwise. */
+  readonly path?: string;
   /** Where the program dies: before or after the save with this number, counted from 1. */
   readonly dieAt?: (save: number) => 'before' | 'after' | undefined;
   readonly clock?: Clock;
@@ -197,7 +199,10 @@ export const startParty = async (network: Network, options: PartyOptions): Promi
   const base = `${origin}/dsp/2025-1`;
   const clock = options.clock ?? systemClock;
   const log = options.log ?? silentLogger;
-  const database = openSqlite<ProcessTables>({ path: ':memory:', fullSync: options.fullSync ?? false });
+  const database = openSqlite<ProcessTables>({
+    path: options.path ?? ':memory:',
+    fullSync: options.fullSync ?? false,
+  });
   const { db } = database;
   await migrate(db, 'outbox', outboxMigrations as never);
   await migrate(db, 'process', processMigrations);
