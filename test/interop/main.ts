@@ -1,4 +1,6 @@
 import { consuming } from './scenarios/consuming.ts';
+import { ending } from './scenarios/ending.ts';
+import { many } from './scenarios/many.ts';
 import { providing } from './scenarios/providing.ts';
 import { openWorld, type Scenarios } from './world.ts';
 
@@ -7,7 +9,7 @@ import { openWorld, type Scenarios } from './world.ts';
  * and ends with how many passed; the exit code is 0 when none failed. Words choose scenarios by what is in their names.
  */
 
-const scenarios: Scenarios = { ...consuming, ...providing };
+const scenarios: Scenarios = { ...consuming, ...providing, ...ending, ...many };
 
 const words = process.argv.slice(2);
 const chosen = Object.entries(scenarios).filter(

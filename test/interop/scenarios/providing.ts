@@ -5,7 +5,7 @@ import { open, ourProcess, ourSideOf, type Scenarios, type World } from '../worl
 /** We are the provider, EDC is the consumer. */
 
 /** What EDC knows of us. */
-const us = ({ ours }: World) => ({ id: ours.id, base: ours.base });
+export const us = ({ ours }: World) => ({ id: ours.id, base: ours.base });
 
 /** EDC negotiates for an asset of ours; its pid and the agreement. */
 export const agreedByEdc = async (world: World, asset: string): Promise<{ pid: string; agreementId: string }> => {
@@ -17,6 +17,50 @@ export const agreedByEdc = async (world: World, asset: string): Promise<{ pid: s
   });
   demand(end.state !== 'TERMINATED', `EDC ended it: ${JSON.stringify(end)}`);
   return { pid, agreementId: end.agreementId ?? '' };
+};
+
+const edc = 'https://w3id.org/edc/v0.0.1/ns/';
+
+interface CallBack {
+  readonly type: string;
+  readonly payload: { readonly dataAddress?: { readonly properties: Readonly<Record<string, string>> } };
+}
+
+/** The data address that EDC calls back with. @throws when it says that the transfer was terminated. */
+const addressAt = ({ sink }: World, hook: string): Promise<Readonly<Record<string, string>>> =>
+  until(`an address at ${hook}`, () => {
+    const said = sink.arrivals.filter(({ path }) => path === hook).map(({ body }) => JSON.parse(body) as CallBack);
+    const ended = said.find(({ type }) => type === 'TransferProcessTerminated');
+    demand(ended === undefined, `EDC terminated its transfer: ${JSON.stringify(ended)}`);
+    return said.find(({ payload }) => payload.dataAddress !== undefined)?.payload.dataAddress?.properties;
+  });
+
+/** A pull of EDC from us that is STARTED. */
+export interface EdcPull {
+  /** EDC's pid. */
+  readonly pid: string;
+  /** Our pid. */
+  readonly id: string;
+  readonly agreementId: string;
+  /** Reads with EDC's token, or another `Authorization`. */
+  readonly read: (authorization?: string) => Promise<Response>;
+}
+
+export const pulledByEdc = async (world: World): Promise<EdcPull> => {
+  const { consumer, sink, ours } = world;
+  const { asset } = await ours.publish({ policy: { rules: open }, assurance: 'plain-dsp' });
+  const { agreementId } = await agreedByEdc(world, asset);
+  const hook = `/hooks/${crypto.randomUUID()}`;
+  const pid = await consumer.operator.transfer(us(world), agreementId, { hook: `${sink.origin}${hook}` });
+  const address = await addressAt(world, hook);
+  const [endpoint, authorization] = [address[`${edc}endpoint`] ?? '', address[`${edc}authorization`] ?? ''];
+  const { id } = await ourSideOf(ours, 'transfers', pid);
+  return {
+    pid,
+    id: String(id),
+    agreementId,
+    read: (other = authorization) => fetch(endpoint, { headers: { authorization: other } }),
+  };
 };
 
 export const providing: Scenarios = {
@@ -31,28 +75,12 @@ export const providing: Scenarios = {
     return undefined;
   },
   'provider: EDC gets the address of a pull, and reads our data plane with it': async (world) => {
-    const { consumer, sink } = world;
-    const { asset } = await world.ours.publish({ policy: { rules: open }, assurance: 'plain-dsp' });
-    const { agreementId } = await agreedByEdc(world, asset);
-    const hook = `/hooks/${asset}`;
-    const pid = await consumer.operator.transfer(us(world), agreementId, { hook: `${sink.origin}${hook}` });
-    const { endpoint, authorization } = addressIn((await sink.arrived(hook)).body);
-    for (const token of [authorization, `Bearer ${authorization}`]) {
-      const got = await fetch(endpoint, { headers: { authorization: token } });
-      same([got.status, await got.text()], [200, sourceText], 'what EDC reads');
-    }
-    same((await fetch(endpoint, { headers: { authorization: 'x' } })).status, 401, 'without the token');
-    const row = await ourSideOf(world.ours, 'transfers', pid);
-    same([row.state, row.ending], ['STARTED', null], 'a pull that nobody ended is open');
+    const pull = await pulledByEdc(world);
+    const got = await pull.read();
+    same([got.status, await got.text()], [200, sourceText], 'what EDC reads');
+    same((await pull.read('x')).status, 401, 'without the token');
+    const row = await ourProcess(world.ours, 'transfers', pull.id, ['STARTED']);
+    same(row.ending, null, 'a pull that nobody ended is open');
     return undefined;
   },
-};
-
-const edc = 'https://w3id.org/edc/v0.0.1/ns/';
-
-/** The data address in a call-back of EDC. */
-const addressIn = (body: string): { readonly endpoint: string; readonly authorization: string } => {
-  const { payload } = JSON.parse(body) as { payload: { dataAddress: { properties: Record<string, string> } } };
-  const { properties } = payload.dataAddress;
-  return { endpoint: properties[`${edc}endpoint`] ?? '', authorization: properties[`${edc}authorization`] ?? '' };
 };
