@@ -90,7 +90,7 @@ export const transferAgreements = (its: Negotiations): Agreements => ({
       dataset,
       assurance,
       isInForce: status === 'in-force',
-      isBeingFinalized: row.process.role === 'provider' && row.process.pending?.kind === 'finalized',
+      isBeingFinalized: row.process.role === 'provider' && row.process.state === 'VERIFIED',
     };
   },
 });

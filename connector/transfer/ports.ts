@@ -28,7 +28,7 @@ export interface TransferAgreement {
   readonly dataset: string;
   readonly assurance: Assurance;
   readonly isInForce: boolean;
-  /** Provider: our last word is on its way, and the consumer may have it before we know. */
+  /** Provider: everything is said but our last word, and the consumer may have it before we know. */
   readonly isBeingFinalized?: boolean;
 }
 

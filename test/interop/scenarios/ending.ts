@@ -123,7 +123,9 @@ export const ending: Scenarios = {
   },
   'ending: we end the agreement, and what runs under it ends': async (world) => {
     const pull = await pulledByEdc(world);
-    const path = `/v1/agreements/${encodeURIComponent(pull.agreementId)}/end`;
+    // EDC keeps an agreement under an id of its own, and ours beside it.
+    const { agreementId } = await ourProcess(world.ours, 'transfers', pull.id, ['STARTED']);
+    const path = `/v1/agreements/${encodeURIComponent(String(agreementId))}/end`;
     await world.ours.operate('POST', path, { reason });
     same((await pull.read()).status, 401, 'a read behind the end');
     endedAs(await ourProcess(world.ours, 'transfers', pull.id, ['TERMINATED']), 'us', 'our transfer');

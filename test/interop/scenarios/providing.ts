@@ -13,7 +13,7 @@ export const agreedByEdc = async (world: World, asset: string): Promise<{ pid: s
   const pid = await operator.negotiate(us(world), asset, await operator.findOffer(us(world), asset));
   const end = await until('EDC to end its negotiation', async () => {
     const its = await operator.negotiation(pid);
-    return its.state === 'TERMINATED' || its.agreementId !== undefined ? its : undefined;
+    return ['TERMINATED', 'FINALIZED'].includes(its.state) ? its : undefined;
   });
   demand(end.state !== 'TERMINATED', `EDC ended it: ${JSON.stringify(end)}`);
   return { pid, agreementId: end.agreementId ?? '' };
