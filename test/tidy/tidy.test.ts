@@ -57,7 +57,8 @@ describe('tidy', () => {
 
   test('no folder has a name that says nothing', () => {
     const banned = new Set(['controllers', 'services', 'utils', 'helpers', 'common', 'models', 'types', 'misc', 'lib']);
-    expect(tracked.filter((path) => path.split('/').some((part) => banned.has(part)))).toEqual([]);
+    const own = tracked.filter((path) => !path.startsWith('test/fixtures/')); // those keep the names they came with
+    expect(own.filter((path) => path.split('/').some((part) => banned.has(part)))).toEqual([]);
   });
 
   test('nothing is left open in the code, and no test is switched off', () => {
