@@ -9,6 +9,8 @@ export interface Management {
   readonly remove: (path: string) => Promise<void>;
   /** The bytes of an answer as text: for files that must stay as they are. */
   readonly text: (path: string) => Promise<string>;
+  /** An answer whose body is read as it comes. */
+  readonly stream: (path: string, signal: AbortSignal) => Promise<Response>;
 }
 
 interface ManagementAddress {
@@ -101,11 +103,20 @@ const createManagement = ({ url, token }: ManagementAddress): Management => {
     if (!response.ok) throw problemError(response.status, text);
     return text;
   };
+  const stream = async (path: string, signal: AbortSignal): Promise<Response> => {
+    const headers = { authorization: `Bearer ${token}` };
+    const response = await fetch(`${url}${path}`, { headers, redirect: 'error', signal }).catch((cause: unknown) => {
+      throw new AppError('fetch-failed', { detail: `nothing answers at ${url}; is the service running?`, cause });
+    });
+    if (!response.ok) throw problemError(response.status, await response.text());
+    return response;
+  };
   return {
     get: async (path, schema) => readAnswer(url, await call('GET', path), schema),
     post: async (path, body, schema) => readAnswer(url, await call('POST', path, body), schema),
     remove: async (path) => void (await call('DELETE', path)),
     text: (path) => call('GET', path),
+    stream: (path, signal) => stream(path, signal),
   };
 };
 

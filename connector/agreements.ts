@@ -7,7 +7,14 @@ import { parsePeerTime } from '../contracts/time.ts';
 import { nodeCrypto } from '../kernel/crypto.ts';
 import type { CatalogClient } from './catalog/client.ts';
 import type { CatalogStore } from './catalog/ports.ts';
-import type { AccessTerms, ConsumedTransfer, ConsumedTransfers, Terms } from './data-plane/ports.ts';
+import type {
+  AccessTerms,
+  ConsumedTransfer,
+  ConsumedTransfers,
+  PushedTransfer,
+  PushedTransfers,
+  Terms,
+} from './data-plane/ports.ts';
 import type { MeteredAgreement } from './metering/ports.ts';
 import type { NegotiationRow, NegotiationStore } from './negotiation/ports.ts';
 import { rulesOf } from './negotiation/rules.ts';
@@ -167,6 +174,27 @@ const consumed = async (
     properties: propertiesOf(address),
   };
 };
+
+/** For the address that a push comes to. */
+export const pushedTransfers = (its: AgreementSources): Pick<PushedTransfers, 'find'> => ({
+  find: async (participant, pid): Promise<PushedTransfer | undefined> => {
+    const transfer = await its.transfers.find(participant, pid);
+    if (transfer?.process.role !== 'consumer' || transfer.data.inbox == null || transfer.peerPid === null)
+      return undefined;
+    const row = await findRow(its, participant, transfer.data.agreementId);
+    const { state } = transfer.process;
+    if (row === undefined || state === 'COMPLETED' || state === 'TERMINATED') return undefined;
+    const isInForce = row.data.status === 'in-force';
+    return {
+      transfer: transfer.peerPid,
+      agreement: digestOf(row),
+      asset: row.data.dataset,
+      price: row.data.price,
+      secretHash: transfer.data.inbox.secretHash,
+      state: isInForce ? (state === 'STARTED' ? 'started' : 'not-started') : 'ended',
+    };
+  },
+});
 
 const maxKept = 10_000;
 

@@ -1,7 +1,10 @@
 import { Hono } from 'hono';
 import { tlsOf } from '../kernel/deployment.ts';
+import { nodeFiles } from '../kernel/files.ts';
+import { createReceivedFiles, receivedFolder } from './adapters/files/received-files.ts';
 import { createSources } from './adapters/files/sources.ts';
 import { createHttpFetch } from './adapters/http/http-fetch.ts';
+import { createHttpPush } from './adapters/http/http-push.ts';
 import { createSqlApplicationStore, createSqlGrantStore } from './adapters/sql/data-plane-store.ts';
 import { createBodyDigests } from './adapters/threads/body-digests.ts';
 import { type Base, tokenScopes } from './base.ts';
@@ -11,11 +14,17 @@ import type { Usage } from './compose-usage.ts';
 import { createApplications } from './data-plane/applications.ts';
 import { startGateway } from './data-plane/gateway.ts';
 import { startDataListener } from './data-plane/listener.ts';
+import type { BodyDigests } from './data-plane/ports.ts';
+import { createPushInbox } from './data-plane/push-inbox.ts';
+import { createPushes, type Pushes } from './data-plane/pushes.ts';
 import { createDataPlane, type DataPlane } from './data-plane/service.ts';
 import { createSessions } from './data-plane/sessions.ts';
 import { createTokenRoutes } from './data-plane/token-routes.ts';
 
 /** Where bytes flow: to consumers on an origin of its own, and to own applications through the gateway. */
+
+/** What comes there takes as long as it takes. */
+export const isPushPath = (path: string): boolean => path.startsWith('/ext/1/pushes/');
 
 export interface DataParts {
   readonly identity: Identity;
@@ -23,11 +32,40 @@ export interface DataParts {
   readonly protocol: Protocol;
 }
 
-/** Opens the provider's side: grants and tokens, and where tokens are given. */
-export const composeDataPlane = async (
-  base: Base,
-  { identity, protocol }: Omit<DataParts, 'usage'>,
-): Promise<{ readonly plane: DataPlane; readonly app: Hono }> => {
+/** The data plane before anybody can reach it. */
+interface OpenedData {
+  readonly plane: DataPlane;
+  readonly pushes: Pushes;
+  readonly digests: BodyDigests;
+  /** Where tokens are given, and where pushes come. */
+  readonly app: Hono;
+}
+
+const composePushes = (base: Base, { identity, usage, protocol }: DataParts, its: Omit<OpenedData, 'pushes'>) => {
+  const { own, client, clock, log, config, participantOf, newUuid: newId } = base;
+  const { provider, consumer } = usage.metering.meters;
+  const { digests } = its;
+  const http = createHttpPush(client);
+  const { grants } = its.plane;
+  const folder = receivedFolder(config);
+  const inbox = createPushInbox({
+    participantOf,
+    transfers: protocol.pushed,
+    files: createReceivedFiles(nodeFiles, folder),
+    meter: consumer,
+    digests,
+    clock,
+    newId,
+    log,
+    maxBytes: config.STEKKER_PUSH_MAX_BYTES,
+  });
+  its.app.route('/ext/1', inbox);
+  return own(createPushes({ grants, meter: provider, standing: identity.status, digests, http, clock, newId, log }));
+};
+
+/** Opens the provider's side: grants and tokens, and where tokens are given; and both sides of pushes. */
+export const composeDataPlane = async (base: Base, parts: DataParts): Promise<OpenedData> => {
+  const { identity, protocol } = parts;
   const { db, clock, random, log, config, root, keys, seal, sourceClient, used, participantOf, authenticator } = base;
   const tokenEndpoint = () => `${root}/ext/1/tokens`;
   const plane = await createDataPlane({
@@ -58,13 +96,17 @@ export const composeDataPlane = async (
     tokenEndpoint,
   });
   if (config.STEKKER_EXTENSIONS.includes('tokens')) app.route('/ext/1', routes);
-  return { plane, app };
+  const opened = { plane, app, digests: base.own(createBodyDigests()) };
+  return { ...opened, pushes: composePushes(base, parts, opened) };
 };
 
 /** Starts both listeners, once everything they ask is there. @throws AppError `port-in-use`. */
-export const startData = async (base: Base, plane: DataPlane, { identity, usage, protocol }: DataParts) => {
+export const startData = async (
+  base: Base,
+  { plane, digests }: OpenedData,
+  { identity, usage, protocol }: DataParts,
+) => {
   const { own, db, clock, random, log, config, client, tokens, newUuid: newId } = base;
-  const digests = own(createBodyDigests());
   const { provider, consumer } = usage.metering.meters;
   const listener = own(
     await startDataListener(

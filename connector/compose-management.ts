@@ -2,9 +2,11 @@ import { AppError } from '../contracts/errors.ts';
 import type { ParticipantId } from '../contracts/ids.ts';
 import { formatTime } from '../contracts/time.ts';
 import { type CredentialType, credential } from '../contracts/vc/credential.ts';
+import { nodeFiles } from '../kernel/files.ts';
 import { readJwt } from '../kernel/jwt.ts';
 import { leasedTurns } from '../kernel/sql/leases.ts';
 import { createTurnsByKey } from '../kernel/turns.ts';
+import { createReceivedFiles, receivedFolder } from './adapters/files/received-files.ts';
 import { createBrokerStore } from './adapters/http/broker-store.ts';
 import { createSqlAcquisitionStore } from './adapters/sql/acquisition-store.ts';
 import type { Base } from './base.ts';
@@ -139,6 +141,7 @@ export const composeManagement = (base: Base, parts: ManagementParts) => {
     bases: peers,
     negotiations: protocol.negotiations,
     transfers: protocol.transfers,
+    pushed: createReceivedFiles(nodeFiles, receivedFolder(config)),
     acquisitions: createSqlAcquisitionStore(db),
     inTurn: base.isShared ? leasedTurns(base.leases, clock) : createTurnsByKey(),
     ends: protocol.negotiations,

@@ -1,4 +1,5 @@
 import { Hono } from 'hono';
+import { toBase64Url } from '../contracts/bytes.ts';
 import { jwtProfile } from '../contracts/dcp/messages.ts';
 import { protocolPath, protocolVersion } from '../contracts/dsp/common.ts';
 import type { Did, ParticipantId } from '../contracts/ids.ts';
@@ -14,6 +15,7 @@ import {
   consumedTransfers,
   digestOf,
   meteredAgreement,
+  pushedTransfers,
   transferAgreements,
 } from './agreements.ts';
 import type { Base } from './base.ts';
@@ -24,7 +26,8 @@ import { createCatalog } from './catalog/service.ts';
 import { createVisibility } from './catalog/visibility.ts';
 import type { Identity } from './compose-identity.ts';
 import type { Usage } from './compose-usage.ts';
-import type { Grants } from './data-plane/grants.ts';
+import { type Grants, secretHashOf } from './data-plane/grants.ts';
+import type { Pushes } from './data-plane/pushes.ts';
 import type { ProcessEventNotice } from './exchange/ports.ts';
 import { announced, canCosign, type ExtensionId } from './extensions.ts';
 import { createAgreements } from './negotiation/agreements.ts';
@@ -37,6 +40,7 @@ import { createNegotiations } from './negotiation/service.ts';
 import { partOf } from './parts.ts';
 import type { TransferDecisions } from './transfer/ports.ts';
 import { createTransferRoutes } from './transfer/routes.ts';
+import { pushAddress } from './transfer/rules.ts';
 import { createTransfers } from './transfer/service.ts';
 
 /** The Dataspace Protocol in both roles: what is on offer, what is agreed, what is transferred. */
@@ -67,6 +71,8 @@ export interface ProtocolParts {
   readonly usage: Usage;
   /** The data plane is built on the agreements, and transfers open it: asked for when it is there. */
   readonly grants: () => Grants;
+  /** The same for what is brought to consumers. */
+  readonly pushes: () => Pushes;
   readonly watch: (notice: ProcessEventNotice) => void;
 }
 
@@ -144,6 +150,19 @@ const composeTransfers = (base: Base, parts: ProtocolParts, { sources, shared }:
         parts.grants().open({ participant, transfer: pid, agreementId: data.agreementId, consumer: peer }),
       close: ({ participant, pid }) => parts.grants().close(participant, pid),
     },
+    pusher: {
+      push: ({ participant, pid, peer, data }, sink) =>
+        parts.pushes().push({ participant, transfer: pid, agreementId: data.agreementId, consumer: peer, sink }),
+      stop: ({ pid }) => parts.pushes().stop(pid),
+    },
+    pushInbox: {
+      open: (_participant, pid) => {
+        const secret = toBase64Url(base.random.bytes(32));
+        const address = pushAddress(`${base.root}/ext/1/pushes/${encodeURIComponent(pid)}`, secret);
+        return { address, secretHash: secretHashOf(secret) };
+      },
+    },
+    holder: base.newUuid(),
     decisions: partOf(base.parts.transferDecisions, startWhenAsked),
   });
 
@@ -234,6 +253,7 @@ export const composeProtocol = (base: Base, parts: ProtocolParts) => {
     negotiations,
     transfers,
     terms: accessTerms(sources),
+    pushed: { ...pushedTransfers(sources), received: transfers.received },
     fetched,
     datasetOf: async (participant: ParticipantId, id: string) => (await agreed(participant, id))?.data.dataset,
     digestOf: async (participant: ParticipantId, id: string) => {

@@ -82,6 +82,11 @@ export const connectorSettings = {
     'Who answers a request for something else than an offer: `policy` offers what comes nearest inside what is published; `operator` leaves it to a person.',
     'operator',
   ),
+  STEKKER_PUSH_MAX_BYTES: setting(
+    integerText(1, 1_099_511_627_776).prefault('10737418240'),
+    'The largest push that is taken from a provider, in bytes.',
+    '1073741824',
+  ),
   STEKKER_OFFER_SECONDS: setting(
     integerText(60, 2_592_000).prefault('86400'),
     'So long a peer has to answer an offer that we made; then the negotiation ends.',

@@ -18,7 +18,7 @@ import { startOutbox } from '../kernel/sql/outbox.ts';
 import { forgetOld } from './adapters/sql/process-store.ts';
 import { createFront, createPublicApp } from './app.ts';
 import { type Base, openBase, outboxChannel, processChannel } from './base.ts';
-import { composeDataPlane, startData } from './compose-data.ts';
+import { composeDataPlane, isPushPath, startData } from './compose-data.ts';
 import { composeIdentity, documentRoutes } from './compose-identity.ts';
 import { composeManagement } from './compose-management.ts';
 import { addConnectorMetrics } from './compose-metrics.ts';
@@ -26,6 +26,7 @@ import { composeProtocol } from './compose-protocol.ts';
 import { composeUsage } from './compose-usage.ts';
 import type { ConnectorConfig } from './config.ts';
 import type { Grants } from './data-plane/grants.ts';
+import type { Pushes } from './data-plane/pushes.ts';
 import type { ProcessEventNotice } from './exchange/ports.ts';
 import { createProcessFeed, type ProcessFeed } from './management/feed.ts';
 import { countedProcesses, measuredRoutes } from './measuring.ts';
@@ -100,13 +101,16 @@ const compose = async (base: Base) => {
   addConnectorMetrics(base, { identity, usage });
   const count = countedProcesses(base.metrics);
   let grants: Grants | undefined;
+  let pushes: Pushes | undefined;
+  const there = <Part>(part: Part | undefined): Part => {
+    if (part === undefined) throw new AppError('invariant-broken', { detail: 'the data plane is not there yet' });
+    return part;
+  };
   const protocol = composeProtocol(base, {
     identity,
     usage,
-    grants: () => {
-      if (grants === undefined) throw new AppError('invariant-broken', { detail: 'the data plane is not there yet' });
-      return grants;
-    },
+    grants: () => there(grants),
+    pushes: () => there(pushes),
     watch: (notice) => {
       feed.publish(notice);
       count(notice);
@@ -114,9 +118,10 @@ const compose = async (base: Base) => {
     },
   });
   hearOthers(base, run, { feed, fetched: protocol.fetched });
-  const { plane, app: tokenApp } = await composeDataPlane(base, { identity, protocol });
-  grants = plane.grants;
-  return { feed, identity, usage, protocol, plane, tokenApp };
+  const data = await composeDataPlane(base, { identity, usage, protocol });
+  grants = data.plane.grants;
+  pushes = data.pushes;
+  return { feed, identity, usage, protocol, data };
 };
 
 /** Done by one process; the others find it done. */
@@ -136,10 +141,11 @@ const build = async (config: ConnectorConfig, options: Required<ConnectorOptions
       host: config.STEKKER_PUBLIC_HOST,
       port: config.STEKKER_PUBLIC_PORT,
       tls: tlsOf(config),
+      isLong: isPushPath,
     }),
   );
-  const { feed, identity, usage, protocol, plane, tokenApp } = await compose(base);
-  const { applications, ...dataPorts } = await startData(base, plane, { identity, usage, protocol });
+  const { feed, identity, usage, protocol, data } = await compose(base);
+  const { applications, ...dataPorts } = await startData(base, data, { identity, usage, protocol });
 
   const { meters } = usage.metering;
   const isReady = () => meters.provider.isReady() && meters.consumer.isReady();
@@ -154,7 +160,7 @@ const build = async (config: ConnectorConfig, options: Required<ConnectorOptions
   own(startRepeating({ everyMs: tidyMs, work: () => tidy(base), clock, log }));
   own(startRepeating({ everyMs: turnMs, work: () => turnAll(protocol.catalog.turn), clock, log }));
   const measured = measuredRoutes(base.metrics, clock);
-  own(front).open(createPublicApp([protocol.app, identity.routes, tokenApp], isReady, measured));
+  own(front).open(createPublicApp([protocol.app, identity.routes, data.app], isReady, measured));
   const ports = { publicPort: publicServer.port, managementPort: managementServer.port, ...dataPorts };
   log.info({ did: base.did, ...ports }, 'ready');
   return { did: base.did, ...ports, negotiations: protocol.negotiations, transfers: protocol.transfers };

@@ -131,8 +131,29 @@ const acquire = (parsed: Parsed, terminal: Terminal, dataset: string): Promise<A
     purpose: parsed.text('purpose'),
     application: parsed.text('application'),
     mandate: mandate === undefined ? undefined : jsonIn(mandate),
+    push: parsed.flag('push') ? true : undefined,
   });
   return connect(terminal.env, connectorPort).post('/v1/acquisitions', wish, acquired);
+};
+
+interface Wanted {
+  readonly dataset: string;
+  readonly path: string | undefined;
+  readonly out: string | undefined;
+}
+
+/** The provider brings the whole dataset to our connector; from there it goes where it is wanted. */
+const fetchPushed = async (parsed: Parsed, terminal: Terminal, { dataset, path, out }: Wanted): Promise<number> => {
+  if (path !== undefined)
+    throw new AppError('invalid-request', { detail: 'a push brings the whole dataset: it takes no PATH' });
+  const { provider, agreementId, agreementDigest, transfer, reused } = await acquire(parsed, terminal, dataset);
+  const management = connect(terminal.env, connectorPort);
+  const answer = await management.stream(`/v1/transfers/${encodeURIComponent(transfer)}/content`, terminal.signal);
+  const { bytes, sha256 } = await drain(answer, out === undefined ? terminalSink(terminal) : await fileSink(out));
+  const told = { bytes, sha256, out, provider, dataset, agreementId, agreementDigest, transfer, reused };
+  if (parsed.flag('json')) terminal.out(JSON.stringify(told));
+  else terminal.err(plain(`${bytes} bytes were pushed under ${agreementId}; transfer ${transfer}`));
+  return 0;
 };
 
 /** Negotiates if needed, then gets the data through the own gateway. */
@@ -142,6 +163,7 @@ export const fetchData: Command = {
   usage: 'DATASET [PATH] [--purpose IRI] [--out FILE]',
   about: `Uses the agreement that is in force, or negotiates one; then fetches PATH below the dataset through this connector's own
 gateway, which proves who asks, records the access and counts it. The bytes go to standard output, or to FILE when all of them came.
+With --push the provider brings the whole dataset here instead, for offers that are plain-dsp; no application takes part.
 The application is known by its key: STEKKER_APPLICATION_KEY, STEKKER_APPLICATION_KEY_FILE or --key-file.
 Next: prove it with: stekker receipt REQUEST (the request id is printed on standard error)`,
   examples: [
@@ -155,6 +177,7 @@ Next: prove it with: stekker receipt REQUEST (the request id is printed on stand
     run: { type: 'string', value: 'ID', about: 'Run that this access belongs to.' },
     provider: { type: 'string', value: 'DID', about: 'Who offers it; by default the store says.' },
     offer: { type: 'string', value: 'ID', about: 'The offer to ask for; by default the one that fits best.' },
+    push: { type: 'boolean', about: 'Have the provider bring all of it (plain-dsp), instead of asking for it.' },
     mandate: {
       type: 'string',
       value: 'FILE',
@@ -172,6 +195,7 @@ Next: prove it with: stekker receipt REQUEST (the request id is printed on stand
       throw new AppError('invalid-request', {
         detail: '--json needs --out FILE, because the bytes go to standard output',
       });
+    if (parsed.flag('push')) return fetchPushed(parsed, terminal, { dataset, path, out });
     const key = applicationKey(parsed, terminal.env);
     const got = await acquire(parsed, terminal, dataset);
     const answer = await request(addressOf(got.dataUrl, path), key, parsed, terminal.signal);

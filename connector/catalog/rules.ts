@@ -21,7 +21,7 @@ export const withPrice = (rules: JsonObject, digest: string): JsonObject => {
   return { ...rules, obligation: [...obligations, priceObligation(digest)] };
 };
 
-const formats = { cosigned: 'StekkerHttp-PULL', 'plain-dsp': 'HttpData-PULL' } as const;
+const formats = { cosigned: ['StekkerHttp-PULL'], 'plain-dsp': ['HttpData-PULL', 'HttpData-PUSH'] } as const;
 
 export const serviceId = (base: string): string => `${base}#service`;
 
@@ -53,7 +53,7 @@ export const showDataset = (
     ...(asset.keywords.length === 0 ? {} : { 'dcat:keyword': [...asset.keywords] }),
     ...asset.extra,
     hasPolicy: offers.map(showOffer),
-    distribution: [...new Set(offers.map((offer) => formats[offer.assurance]))].map((format) => ({
+    distribution: [...new Set(offers.flatMap((offer) => formats[offer.assurance]))].map((format) => ({
       '@type': 'Distribution',
       format,
       accessService: serviceId(shown.base),

@@ -177,7 +177,8 @@ const claimFault = (claim: Claim): Refusal | undefined => {
   return { error: new AppError('replay-store-unavailable', claim) };
 };
 
-const policyFault = (its: AdmissionOptions, holder: Holder, now: number): Refusal | undefined => {
+/** What the policy says now, with how often the data was used. */
+export const policyFault = (its: Pick<AdmissionOptions, 'meter'>, holder: Holder, now: number): Refusal | undefined => {
   const { atAccess, terms } = holder.transfer;
   const { facts } = holder;
   facts.now = now;

@@ -97,6 +97,8 @@ export interface Grants {
   readonly close: (participant: ParticipantId, transfer: string) => Promise<void>;
   /** The same for every transfer under an agreement; how many there were. */
   readonly endAgreement: (participant: ParticipantId, agreementId: string) => Promise<number>;
+  /** For a push: everything that an access is judged by, and open to nobody. @throws AppError `agreement-ended`. */
+  readonly prepare: (request: OpenRequest) => Promise<OpenTransfer>;
   readonly find: (transfer: string) => OpenTransfer | undefined;
   /** By the digest of a grant or bearer token. */
   readonly findBySecret: (secretHash: string) => OpenTransfer | undefined;
@@ -143,7 +145,7 @@ const bearerHolder = async (its: GrantsOptions, transfer: OpenTransfer): Promise
     purpose: '',
     run: '',
     jkt: '',
-    expiresAt: Math.min(grant.expiresAt ?? 0, credentials?.validUntil ?? Number.MAX_SAFE_INTEGER),
+    expiresAt: Math.min(grant.expiresAt ?? Number.MAX_SAFE_INTEGER, credentials?.validUntil ?? Number.MAX_SAFE_INTEGER),
     subjects: [...(credentials?.credentials ?? []), grant.consumer, terms.agreement],
     facts: factsFor(terms, credentials, { application: '', purpose: '' }),
     proofHeader: '',
@@ -238,6 +240,12 @@ export const createGrants = (its: GrantsOptions): Grants => {
       );
       await Promise.all(under.map(({ grant }) => close(participant, grant.transfer)));
       return under.length;
+    },
+    prepare: async (request) => {
+      const terms = await inForce(its, request.participant, request.agreementId);
+      if (terms.consumer !== request.consumer)
+        throw new AppError('invariant-broken', { detail: 'another consumer agreed' });
+      return prepare(its, { ...request, secretHash: '', expiresAt: null, openedAt: clock.now() }, terms);
     },
     find: (transfer) => byTransfer.get(transfer),
     findBySecret: (secretHash) => bySecret.get(secretHash),

@@ -232,6 +232,59 @@ export interface HttpFetch {
   ) => Flow;
 }
 
+/** Requests whose body is sent as it comes. */
+export interface HttpPush {
+  /** @throws AppError `address-refused` */
+  readonly check: (url: string) => void;
+  /** The status of the answer; redirects are answers. Fails when none came, and when the body breaks off. */
+  readonly send: (request: {
+    readonly url: string;
+    readonly method: 'POST' | 'PUT';
+    readonly headers: Readonly<Record<string, string>>;
+    readonly body: AsyncIterable<Uint8Array>;
+  }) => Promise<number>;
+}
+
+/** A transfer that its provider pushes to us. */
+export interface PushedTransfer {
+  /** The transfer's providerPid. */
+  readonly transfer: string;
+  /** agreementDigest */
+  readonly agreement: string;
+  readonly asset: string;
+  readonly price: string;
+  /** `b64u H` of the token that opens its address. */
+  readonly secretHash: string;
+  readonly state: 'started' | 'not-started' | 'ended';
+}
+
+/** What is known of what came. */
+export interface ReceivedPush {
+  readonly bytes: number;
+  /** hex */
+  readonly sha256: string;
+  readonly mediaType: string;
+}
+
+export interface PushedTransfers {
+  /** By consumerPid; undefined for a transfer that is not pushed to us. */
+  readonly find: (participant: ParticipantId, pid: string) => Promise<PushedTransfer | undefined>;
+  /** Durable when it returns. */
+  readonly received: (participant: ParticipantId, pid: string, push: ReceivedPush) => Promise<void>;
+}
+
+/** A file that is being received: whole and durable once it is kept, gone when it is dropped. */
+export interface ReceivedFile {
+  readonly append: (bytes: Uint8Array) => Promise<void>;
+  readonly keep: () => Promise<void>;
+  readonly drop: () => Promise<void>;
+}
+
+export interface ReceivedFiles {
+  /** In place of what the transfer had before, once it is kept. */
+  readonly begin: (transfer: string) => Promise<ReceivedFile>;
+}
+
 /** The digest of one part of a body, made while it streams. */
 export interface BodyDigest {
   /** False when it lags behind: no more until `onDrain` was called. The bytes may be read until the digest is done. */

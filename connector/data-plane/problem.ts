@@ -1,4 +1,3 @@
-import type { ServerResponse } from 'node:http';
 import { problemText, type Refusal } from './rules.ts';
 
 /** Answers of our own on the data plane's sockets: problem details with what a client needs to go on (wire §5). */
@@ -9,6 +8,12 @@ const challenges: Readonly<Record<string, string>> = {
   'proof-invalid': 'DPoP error="invalid_dpop_proof", algs="ES256 EdDSA"',
 };
 
+/** Where an answer is written. */
+export interface Answering {
+  readonly writeHead: (status: number, headers: string[]) => unknown;
+  readonly end: (body?: Uint8Array) => unknown;
+}
+
 export interface ProblemOptions {
   readonly isHead: boolean;
   /** Further names and values. */
@@ -16,7 +21,7 @@ export interface ProblemOptions {
 }
 
 /** Writes a refusal as the whole answer and gives the bytes of its body. Nothing may have been written before. */
-export const writeProblem = (response: ServerResponse, refusal: Refusal, options: ProblemOptions): Uint8Array => {
+export const writeProblem = (response: Answering, refusal: Refusal, options: ProblemOptions): Uint8Array => {
   const { code, status, retryAfterSeconds } = refusal.error;
   const body = Buffer.from(problemText(refusal));
   const headers = [

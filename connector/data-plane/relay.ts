@@ -1,10 +1,9 @@
-import type { ServerResponse } from 'node:http';
 import { AppError } from '../../contracts/errors.ts';
 import { partBytes } from '../../contracts/ledger/record.ts';
 import { chargedUnits, type UsageClose, type UsageOpen } from '../../contracts/ledger/usage-entry.ts';
 import { createItemCounter, type ItemCounter } from './items.pure.ts';
 import type { AnswerSink, BodyDigest, BodyDigests, Flow, HeaderList, UsageMeter } from './ports.ts';
-import { writeProblem } from './problem.ts';
+import { type Answering as Problem, writeProblem } from './problem.ts';
 import { countsAsItems, type Refusal, reservedBytes } from './rules.ts';
 
 /**
@@ -16,7 +15,7 @@ export interface RelayOptions {
   readonly side: 'provider' | 'consumer';
   readonly meter: UsageMeter;
   readonly digests: BodyDigests;
-  readonly response: ServerResponse;
+  readonly response: Answering;
   /** The entry of part 1. */
   readonly first: UsageOpen;
   readonly countsItems: boolean;
@@ -33,6 +32,16 @@ export interface RelayOptions {
   readonly ended: (relay: Relay) => void;
   /** Called when the record of the last part is durable, or never will be. */
   readonly recorded: () => void;
+}
+
+/** What takes an answer: a server's response, the body of a push, a file. */
+export interface Answering extends Problem {
+  readonly on: (event: 'close', listener: () => void) => unknown;
+  readonly once: (event: 'drain', listener: () => void) => unknown;
+  readonly write: (chunk: Uint8Array) => boolean;
+  readonly destroy: () => unknown;
+  readonly destroyed: boolean;
+  readonly writableFinished: boolean;
 }
 
 /** Why nothing more is taken from the source for now. */

@@ -37,6 +37,8 @@ export interface Acquisition {
   readonly application?: string | undefined;
   readonly ask?: JsonObject | undefined;
   readonly mandate?: WantedMandate | undefined;
+  /** Have it pushed; done when it is all here. */
+  readonly push?: boolean | undefined;
   readonly timeoutSeconds?: number | undefined;
 }
 
@@ -80,6 +82,7 @@ interface Wish {
   readonly offer?: string | undefined;
   readonly ask?: JsonObject | undefined;
   readonly mandate?: WantedMandate | 'operator' | undefined;
+  readonly push?: boolean | undefined;
 }
 
 /** As provider, to a consumer who has not asked. */
@@ -96,7 +99,7 @@ export interface Acquiring {
   /** Offers a consumer what it has not asked for. */
   readonly invite: (participant: ParticipantId, invitation: Invitation) => Promise<NegotiationRecord>;
   /** Begins a transfer under an agreement, remembered likewise. */
-  readonly beginTransfer: (participant: ParticipantId, agreementId: string) => Promise<TransferRecord>;
+  readonly beginTransfer: (participant: ParticipantId, agreementId: string, push?: boolean) => Promise<TransferRecord>;
 }
 
 const defaultTimeoutMs = 30_000;
@@ -106,6 +109,7 @@ const maxStorePages = 5;
 const maxQuestion = 300;
 
 const formats = { cosigned: 'StekkerHttp-PULL', 'plain-dsp': 'HttpData-PULL' } as const;
+const pushFormat = 'HttpData-PUSH';
 
 /** Who offers a dataset, by the broker's store; one, or the caller must say which. */
 const findProvider = async ({ store }: AcquiringOptions, dataset: string): Promise<Did> => {
@@ -176,7 +180,8 @@ const begin = async (
   const { provider, dataset, offer: wanted, ask } = wish;
   mustBeEvaluable(wish);
   const found = await catalogs.dataset(participant, provider, dataset);
-  const offer = chooseOffer(found, wanted, facts);
+  const offers = wish.push === true ? found.offers.filter(({ assurance }) => assurance === 'plain-dsp') : found.offers;
+  const offer = chooseOffer({ ...found, offers }, wanted, facts);
   await catalogs.pricePlan(participant, provider, offer); // nobody agrees to a price that was not shown
   const { rules, assurance, price } = offer;
   const mandate = mandateFor(offer, wish.mandate);
@@ -246,7 +251,8 @@ const awaitAgreement = async (
   return row;
 };
 
-const isUseful = ({ process, data }: NegotiationRecord, offer: string | undefined): boolean => {
+const isUseful = ({ process, data }: NegotiationRecord, offer: string | undefined, push = false): boolean => {
+  if (push && data.assurance !== 'plain-dsp') return false;
   if (process.state === 'TERMINATED' || data.status === 'ended' || data.status === 'void') return false;
   return offer === undefined || data.offerId === offer;
 };
@@ -264,7 +270,7 @@ const findBegun = async (
     if (isUseful(row, undefined)) standing.push(row);
     else await acquisitions.forget(participant, negotiation);
   }
-  const fitting = standing.filter((row) => isUseful(row, wish.offer));
+  const fitting = standing.filter((row) => isUseful(row, wish.offer, wish.push));
   return fitting.find((row) => row.data.status === 'in-force') ?? fitting[0];
 };
 
@@ -276,13 +282,18 @@ const beginTransfer = async (
   { negotiations, transfers, acquisitions, bases }: AcquiringOptions,
   participant: ParticipantId,
   agreementId: string,
+  push: boolean,
 ): Promise<TransferRecord> => {
   const row = await negotiations.findByAgreement(participant, agreementId);
   if (row === undefined || row.process.role !== 'consumer') throw new AppError('not-found');
-  const format = formats[row.data.assurance];
+  if (push && row.data.assurance !== 'plain-dsp') {
+    const message = 'only what is agreed to as plain-dsp is pushed';
+    throw new AppError('body-invalid', { faults: [{ path: '/push', message }] });
+  }
+  const format = push ? pushFormat : formats[row.data.assurance];
   const terms = { participant, agreementId, format, providerBase: await bases.base(row.peer) };
   const begun = await transfers.request(terms);
-  await acquisitions.transferred(participant, row.pid, begun.pid);
+  if (!push) await acquisitions.transferred(participant, row.pid, begun.pid);
   return begun;
 };
 
@@ -291,30 +302,31 @@ const findOrBegin = async (
   options: AcquiringOptions,
   participant: ParticipantId,
   row: NegotiationRecord,
+  push: boolean,
 ): Promise<TransferRecord> => {
   const { transfers, acquisitions } = options;
   const candidates = await acquisitions.candidates(participant, row.peer, row.data.dataset, maxCandidates);
   const transfer = candidates.find(({ negotiation }) => negotiation === row.pid)?.transfer ?? null;
   const known = transfer === null ? undefined : await transfers.find(participant, transfer);
-  if (known !== undefined && isRunning(known)) return known;
-  return beginTransfer(options, participant, agreementIdOf(row));
+  if (!push && known !== undefined && isRunning(known)) return known;
+  return beginTransfer(options, participant, agreementIdOf(row), push);
 };
 
 const awaitTransfer = async (
   options: AcquiringOptions,
   participant: ParticipantId,
   row: NegotiationRecord,
-  place: { readonly pid: string; readonly until: number },
+  place: { readonly pid: string; readonly until: number; readonly goal: 'STARTED' | 'COMPLETED' },
 ): Promise<TransferRecord> => {
   const look = () => options.transfers.find(participant, place.pid);
   const found = await waitFor(
     options,
     { ...place, participant },
     look,
-    (one) => one.process.state === 'STARTED' || !isRunning(one),
+    (one) => one.process.state === place.goal || !isRunning(one),
   );
   if (found === undefined) throw tooLong('the transfer', await look());
-  if (found.process.state !== 'STARTED') throw ended(row.peer, found.data.ending, 'the transfer');
+  if (found.process.state !== place.goal) throw ended(row.peer, found.data.ending, 'the transfer');
   return found;
 };
 
@@ -328,18 +340,19 @@ export const createAcquiring = (options: AcquiringOptions): Acquiring => {
   const { inTurn } = options;
   const acquire = async (participant: ParticipantId, wish: Acquisition): Promise<Acquired> => {
     const until = options.clock.now() + (wish.timeoutSeconds ?? defaultTimeoutMs / 1_000) * 1_000;
-    const { dataset, offer, ask, mandate } = wish;
+    const { dataset, offer, ask, mandate, push = false } = wish;
     const provider = wish.provider ?? (await findProvider(options, dataset));
     const facts = await ownFacts(options, participant, wish);
     const turn = JSON.stringify([participant, provider, dataset]);
     const { begun, reused } = await inTurn(turn, async () => {
-      const found = await findBegun(options, participant, { provider, dataset, offer });
-      const row = found ?? (await begin(options, participant, { provider, dataset, offer, ask, mandate }, facts));
+      const found = await findBegun(options, participant, { provider, dataset, offer, push });
+      const row = found ?? (await begin(options, participant, { provider, dataset, offer, ask, mandate, push }, facts));
       return { begun: row, reused: found?.data.status === 'in-force' };
     });
     const row = await awaitAgreement(options, participant, begun.pid, until);
-    const { pid } = await inTurn(turn, () => findOrBegin(options, participant, row));
-    const transfer = await awaitTransfer(options, participant, row, { pid, until });
+    const { pid } = await inTurn(turn, () => findOrBegin(options, participant, row, push));
+    const goal = push ? 'COMPLETED' : 'STARTED';
+    const transfer = await awaitTransfer(options, participant, row, { pid, until, goal });
     const agreementId = agreementIdOf(row);
     return {
       provider,
@@ -353,7 +366,7 @@ export const createAcquiring = (options: AcquiringOptions): Acquiring => {
   };
   return {
     acquire,
-    beginTransfer: (participant, agreementId) => beginTransfer(options, participant, agreementId),
+    beginTransfer: (participant, agreementId, push = false) => beginTransfer(options, participant, agreementId, push),
     invite: async (participant, { consumer, dataset, offer }) => {
       const consumerBase = await options.bases.base(consumer);
       return options.negotiations.offer({ participant, consumer, consumerBase, dataset, offerId: offer });

@@ -332,10 +332,19 @@ export const transferView = z
     agreementId: z.string(),
     format: z.string(),
     endpoint: z.string().nullable(),
+    received: z
+      .object({ bytes: z.number(), sha256: z.string(), mediaType: z.string() })
+      .nullable()
+      .openapi({ description: 'What was pushed to us; its bytes are at `/v1/transfers/{id}/content`.' }),
   })
   .openapi('Transfer');
 
-export const newTransfer = z.strictObject({ agreementId: id }).openapi('NewTransfer');
+const push = z
+  .boolean()
+  .default(false)
+  .openapi({ description: 'Have the provider push it to us (plain-dsp alone), instead of fetching it.' });
+
+export const newTransfer = z.strictObject({ agreementId: id, push }).openapi('NewTransfer');
 
 export const transferDecision = z
   .discriminatedUnion(
@@ -376,6 +385,7 @@ export const newAcquisition = z
     offer: id.optional(),
     purpose: iri.optional(),
     application: application.optional(),
+    push,
     ask: ask.optional(),
     mandate: mandate
       .optional()

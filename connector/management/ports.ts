@@ -261,8 +261,22 @@ export type TransferRecord = ProcessRecord<{
   readonly agreementId: string;
   readonly format: string;
   readonly dataAddress: DataAddress | null;
+  readonly inbox?: { readonly received: ReceivedPush | null } | null;
   readonly ending: Ending | null;
 }>;
+
+/** What a provider pushed to us. */
+export interface ReceivedPush {
+  readonly bytes: number;
+  /** hex */
+  readonly sha256: string;
+  readonly mediaType: string;
+}
+
+/** Its bytes, by transfer. @throws AppError `not-found`. */
+export interface PushedContents {
+  readonly read: (transfer: string) => Promise<{ readonly bytes: number; readonly body: AsyncIterable<Uint8Array> }>;
+}
 
 export type TransferAction =
   | { readonly do: 'start' | 'complete' }

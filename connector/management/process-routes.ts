@@ -15,7 +15,7 @@ import {
   transferDecision,
   transferView,
 } from './forms.ts';
-import type { AgreementEnds, Negotiations, Transfers } from './ports.ts';
+import type { AgreementEnds, Negotiations, PushedContents, Transfers } from './ports.ts';
 import { showAgreement, showNegotiation, showTransfer } from './views.ts';
 
 /** Negotiations, agreements and transfers of either role, and acquisitions, which join them. */
@@ -25,6 +25,7 @@ export interface ProcessRoutesOptions {
   readonly transfers: Transfers;
   readonly ends: AgreementEnds;
   readonly acquiring: Acquiring;
+  readonly pushed: PushedContents;
 }
 
 const tag = 'agreements';
@@ -101,7 +102,7 @@ const negotiationRoutes = ({ endpoint }: Api, { negotiations, acquiring }: Proce
   );
 };
 
-const transferRoutes = ({ endpoint }: Api, { transfers, acquiring }: ProcessRoutesOptions): void => {
+const transferRoutes = ({ endpoint }: Api, { transfers, acquiring, pushed }: ProcessRoutesOptions): void => {
   endpoint(
     {
       method: 'get',
@@ -132,7 +133,8 @@ const transferRoutes = ({ endpoint }: Api, { transfers, acquiring }: ProcessRout
       status: 201,
       answer: transferView,
     },
-    async ({ participant, body }) => showTransfer(await acquiring.beginTransfer(participant, body.agreementId)),
+    async ({ participant, body }) =>
+      showTransfer(await acquiring.beginTransfer(participant, body.agreementId, body.push)),
   );
   endpoint(
     {
@@ -160,6 +162,27 @@ const transferRoutes = ({ endpoint }: Api, { transfers, acquiring }: ProcessRout
       answer: transferView,
     },
     async ({ participant, params, body }) => showTransfer(await transfers.decide(participant, params.id, body)),
+  );
+  endpoint(
+    {
+      method: 'get',
+      path: '/v1/transfers/{id}/content',
+      id: 'getTransferContent',
+      tag,
+      summary: 'What a provider pushed to us in this transfer, as it came.',
+      params: byId,
+      status: 200,
+      mediaType: 'application/octet-stream',
+    },
+    async ({ participant, params }) => {
+      const { data } = await transfers.find(participant, params.id);
+      const received = must(data.inbox?.received ?? undefined);
+      const { bytes, body } = await pushed.read(params.id);
+      const type = received.mediaType === '' ? 'application/octet-stream' : received.mediaType;
+      // Somebody else's content: never shown as a page of this origin.
+      const headers = { 'content-type': type, 'content-length': String(bytes), 'content-disposition': 'attachment' };
+      return new Response(ReadableStream.from(body), { headers });
+    },
   );
 };
 

@@ -8,7 +8,7 @@ import { addCatalogRoutes, type CatalogRoutesOptions } from './catalog-routes.ts
 import { addEventRoutes } from './event-routes.ts';
 import { addEvidenceRoutes, type EvidenceRoutesOptions } from './evidence-routes.ts';
 import { addIdentityRoutes, type IdentityRoutesOptions } from './identity-routes.ts';
-import type { AgreementEnds } from './ports.ts';
+import type { AgreementEnds, PushedContents } from './ports.ts';
 import { addProcessRoutes } from './process-routes.ts';
 import { addSearchRoutes } from './search-routes.ts';
 
@@ -21,6 +21,7 @@ export interface ManagementOptions
     EvidenceRoutesOptions,
     Omit<AcquiringOptions, 'wallet'> {
   readonly ends: AgreementEnds;
+  readonly pushed: PushedContents;
   readonly clock: Clock;
   /** Ends the event streams when the service stops. */
   readonly signal: AbortSignal;

@@ -161,6 +161,7 @@ export const showTransfer = (row: TransferRecord): View<typeof transferView> => 
   agreementId: row.data.agreementId,
   format: row.data.format,
   endpoint: row.data.dataAddress === null ? null : endpointOf(row.data.dataAddress),
+  received: row.data.inbox?.received ?? null,
 });
 
 /** The agreement of a negotiation, once there is one. */

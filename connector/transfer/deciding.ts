@@ -4,11 +4,12 @@ import { AppError, isAppError } from '../../contracts/errors.ts';
 import type { ParticipantId } from '../../contracts/ids.ts';
 import type { Task, TaskResult } from '../../kernel/sql/outbox.ts';
 import { mustFind, type Outgoing } from '../exchange/commit.ts';
-import { beginProcess, deliverMessage, sendMessage } from '../exchange/send.ts';
+import { amendProcess, beginProcess, deliverMessage, sendMessage } from '../exchange/send.ts';
 import type { TransferKind } from './machine.ts';
-import type { TransferData, TransferDecision, TransferRow } from './ports.ts';
+import type { ReceivedPush, TransferData, TransferDecision, TransferRow } from './ports.ts';
 import { type Exchanged, pidsOf, type TransferOptions, termination } from './process.ts';
-import { writeMessage } from './rules.ts';
+import { createPushing, type Pushing } from './pushing.ts';
+import { pushFormat, writeMessage } from './rules.ts';
 
 /** What we decide about a transfer, and send. */
 
@@ -26,6 +27,8 @@ export interface Deciding {
   readonly request: (terms: TransferTerms) => Promise<TransferRow>;
   readonly decide: (participant: ParticipantId, pid: string, action: Action) => Promise<TransferRow>;
   readonly find: (participant: ParticipantId, pid: string) => Promise<TransferRow>;
+  /** Consumer: a push came and was kept. */
+  readonly received: (participant: ParticipantId, pid: string, push: ReceivedPush) => Promise<void>;
   /** The agreement ended: no access any more, and the peer hears it for each transfer (dsp §12.3). Bears repeats. */
   readonly endUnder: (
     participant: ParticipantId,
@@ -78,6 +81,12 @@ const agreementOf = async (options: TransferOptions, row: TransferRow) => {
   return agreement;
 };
 
+/** When it returns, nothing is served and nothing is brought. */
+const closeData = async (options: TransferOptions, row: TransferRow): Promise<void> => {
+  options.pusher.stop(row);
+  await options.dataPlane.close(row);
+};
+
 /** A provider opens the data plane before it says so, and closes it before it says that. */
 const perform = async (
   its: Exchanged,
@@ -88,8 +97,11 @@ const perform = async (
   const isProvider = row.process.role === 'provider';
   if (action.do === 'start' && !its.machine.maySend(row.process, 'start')) throw new AppError('illegal-transition');
   const opened =
-    isProvider && action.do === 'start' ? await options.dataPlane.open(row, await agreementOf(options, row)) : null;
-  if (isProvider && action.do !== 'start') await options.dataPlane.close(row);
+    isProvider && action.do === 'start' && row.data.format !== pushFormat
+      ? await options.dataPlane.open(row, await agreementOf(options, row))
+      : null;
+  if (isProvider && action.do === 'start' && opened === null) await agreementOf(options, row);
+  if (isProvider && action.do !== 'start') await closeData(options, row);
   return sendMessage(its, { ...row, kind: kinds[action.do] }, (current) => outgoingFor(current, action, opened));
 };
 
@@ -102,7 +114,7 @@ const endOne = async (
   why: { readonly code: string; readonly reason: readonly string[] },
 ): Promise<void> => {
   if (its.machine.isFinal(row.process.state)) return;
-  if (row.process.role === 'provider') await options.dataPlane.close(row);
+  if (row.process.role === 'provider') await closeData(options, row);
   if (!its.machine.maySend(row.process, 'termination')) return; // a message under way ends it as well
   try {
     await perform(its, options, row, { do: 'terminate', ...why });
@@ -131,13 +143,13 @@ const endUnder = async (
 const isClosed = (state: string): boolean => state === 'SUSPENDED' || state === 'COMPLETED' || state === 'TERMINATED';
 
 /** After each change, from the outbox: it runs at least once. */
-const work = async (its: Exchanged, options: TransferOptions, task: Task): Promise<TaskResult> => {
+const work = async (its: Exchanged, options: TransferOptions, pushing: Pushing, task: Task): Promise<TaskResult> => {
   const row = await its.store.find(task.participant as ParticipantId, task.subject);
   if (row === undefined || row.process.pending !== null) return 'done';
-  if (row.process.role === 'provider' && isClosed(row.process.state)) await options.dataPlane.close(row);
+  if (row.process.role === 'provider' && isClosed(row.process.state)) await closeData(options, row);
   if (its.machine.isFinal(row.process.state)) return 'done';
   const decision = await options.decisions.next(row);
-  if (decision.do === 'wait') return 'done';
+  if (decision.do === 'wait') return pushing.look(row);
   try {
     await perform(its, options, row, decision);
   } catch (error) {
@@ -149,34 +161,49 @@ const work = async (its: Exchanged, options: TransferOptions, task: Task): Promi
   return 'done';
 };
 
-export const createDeciding = (its: Exchanged, options: TransferOptions): Deciding => ({
-  request: async ({ participant, agreementId, format, providerBase }) => {
-    const agreement = await options.agreements.find(participant, agreementId);
-    if (agreement === undefined || agreement.role !== 'consumer') throw new AppError('not-found');
-    if (!agreement.isInForce) throw new AppError('agreement-ended');
-    options.checkAddress(providerBase);
-    const data: TransferData = { agreementId, format, dataAddress: null, suspendedBy: null, ending: null };
-    const start = {
-      participant,
-      role: 'consumer',
-      peer: agreement.peer,
-      peerBase: withoutSlash(providerBase),
-      kind: 'request',
-      data,
-    } as const;
-    const callbackAddress = options.self(participant).base;
-    return beginProcess(its, start, (pid) => ({
-      path: '/transfers/request',
-      body: writeMessage.request(pid, { agreementId, format, callbackAddress }),
-      groups: { agreement: agreementId },
-    }));
-  },
-  decide: async (participant, pid, action) => perform(its, options, await mustFind(its, participant, pid), action),
-  find: (participant, pid) => mustFind(its, participant, pid),
-  endUnder: (participant, agreementId, why) => endUnder(its, options, { participant, agreementId }, why),
-  list: (participant, page) => its.store.list(participant, page),
-  handlers: {
-    transfers: (task) => deliverMessage(its, task),
-    'transfers-work': (task) => work(its, options, task),
-  },
-});
+export const createDeciding = (its: Exchanged, options: TransferOptions): Deciding => {
+  const pushing = createPushing(its, options, (row, action) => perform(its, options, row, action));
+  return {
+    request: async ({ participant, agreementId, format, providerBase }) => {
+      const agreement = await options.agreements.find(participant, agreementId);
+      if (agreement === undefined || agreement.role !== 'consumer') throw new AppError('not-found');
+      if (!agreement.isInForce) throw new AppError('agreement-ended');
+      options.checkAddress(providerBase);
+      const known: TransferData = { agreementId, format, dataAddress: null, suspendedBy: null, ending: null };
+      const start = {
+        participant,
+        role: 'consumer',
+        peer: agreement.peer,
+        peerBase: withoutSlash(providerBase),
+        kind: 'request',
+        data: known,
+      } as const;
+      const callbackAddress = options.self(participant).base;
+      return beginProcess(its, start, (pid) => {
+        const inbox = format === pushFormat ? options.pushInbox.open(participant, pid) : undefined;
+        const terms = { agreementId, format, callbackAddress, dataAddress: inbox?.address };
+        return {
+          path: '/transfers/request',
+          body: writeMessage.request(pid, terms),
+          ...(inbox === undefined
+            ? {}
+            : { data: { ...known, inbox: { secretHash: inbox.secretHash, received: null } } }),
+          groups: { agreement: agreementId },
+        };
+      });
+    },
+    decide: async (participant, pid, action) => perform(its, options, await mustFind(its, participant, pid), action),
+    find: (participant, pid) => mustFind(its, participant, pid),
+    received: async (participant, pid, received) => {
+      await amendProcess(its, { participant, pid }, ({ data }) =>
+        data.inbox == null ? undefined : { data: { ...data, inbox: { ...data.inbox, received } }, work: false },
+      );
+    },
+    endUnder: (participant, agreementId, why) => endUnder(its, options, { participant, agreementId }, why),
+    list: (participant, page) => its.store.list(participant, page),
+    handlers: {
+      transfers: (task) => deliverMessage(its, task),
+      'transfers-work': (task) => work(its, options, pushing, task),
+    },
+  };
+};

@@ -10,9 +10,13 @@ export interface TransferData {
   readonly agreementId: string;
   /** The word of the distribution: `StekkerHttp-PULL`, `HttpData-PULL`, … */
   readonly format: string;
-  /** Where the data is to be had (pull), as the provider sent it last; kept by the consumer. */
+  /** Where the data is to be had (pull), as the provider sent it last; or where it is to be brought (push), as the consumer said. */
   readonly dataAddress: DataAddress | null;
   readonly suspendedBy: 'us' | 'peer' | null;
+  /** Provider: which process pushes now, and until when that counts, in ms. */
+  readonly pushing?: { readonly by: string; readonly until: number } | null;
+  /** Consumer: hash of the token that opens its own address, and what came there. */
+  readonly inbox?: { readonly secretHash: string; readonly received: ReceivedPush | null } | null;
   readonly ending: { readonly by: 'us' | 'peer'; readonly code: string; readonly reason: Json } | null;
 }
 
@@ -50,6 +54,43 @@ export type TransferDecision =
   | { readonly do: 'start' }
   | { readonly do: 'complete' }
   | { readonly do: 'suspend' | 'terminate'; readonly code: string; readonly reason: readonly string[] };
+
+/** Where a push goes. */
+export interface PushSink {
+  readonly url: string;
+  readonly method: 'POST' | 'PUT';
+  /** `Authorization` as it is sent, or empty. */
+  readonly authorization: string;
+}
+
+/** What came by a push. */
+export interface ReceivedPush {
+  readonly bytes: number;
+  /** hex */
+  readonly sha256: string;
+  readonly mediaType: string;
+}
+
+/** Brings the whole data to the consumer, once. */
+export interface Pusher {
+  /** @throws AppError `agreement-ended`, `address-refused`. */
+  readonly push: (row: TransferRow, sink: PushSink) => Promise<PushResult>;
+  /** No byte more leaves. */
+  readonly stop: (row: TransferRow) => void;
+}
+
+export type PushResult =
+  | { readonly state: 'delivered' | 'stopped' }
+  /** `isFinal`: trying again would end the same way. */
+  | { readonly state: 'failed'; readonly reason: string; readonly isFinal: boolean };
+
+/** Makes an address of our own, which only the provider of one transfer can use. */
+export interface PushInbox {
+  readonly open: (
+    participant: ParticipantId,
+    pid: string,
+  ) => { readonly address: DataAddress; readonly secretHash: string };
+}
 
 /** What the owner wants next, given a process without a message under way. */
 export interface TransferDecisions {

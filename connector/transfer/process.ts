@@ -3,7 +3,16 @@ import type { Did, ParticipantId } from '../../contracts/ids.ts';
 import type { Json } from '../../contracts/json.ts';
 import type { ExchangeOptions, Outgoing } from '../exchange/commit.ts';
 import type { TransferKind } from './machine.ts';
-import type { Agreements, DataPlane, TransferData, TransferDecisions, TransferRow, TransferStore } from './ports.ts';
+import type {
+  Agreements,
+  DataPlane,
+  Pusher,
+  PushInbox,
+  TransferData,
+  TransferDecisions,
+  TransferRow,
+  TransferStore,
+} from './ports.ts';
 import { showTransfer, writeMessage } from './rules.ts';
 
 /** What receiving and deciding share. */
@@ -14,6 +23,10 @@ export interface TransferOptions extends Pick<Exchanged, 'transport' | 'clock' |
   readonly store: TransferStore;
   readonly agreements: Agreements;
   readonly dataPlane: DataPlane;
+  readonly pusher: Pusher;
+  readonly pushInbox: PushInbox;
+  /** A random id of this process, never used before. */
+  readonly holder: string;
   readonly decisions: TransferDecisions;
   readonly self: (participant: ParticipantId) => { readonly did: Did; readonly base: string };
   /** @throws AppError when we may not call this address. */

@@ -1,5 +1,6 @@
 import { withoutSlash } from '../../contracts/dsp/common.ts';
 import type {
+  DataAddress,
   TransferRequestMessage,
   TransferStartMessage,
   TransferSuspensionMessage,
@@ -14,7 +15,7 @@ import { type Answer, type Opening, openProcess, type Reaction, receiveMessage }
 import type { Body } from '../exchange/rules.ts';
 import type { TransferData, TransferRow } from './ports.ts';
 import { type Exchanged, show, type TransferOptions } from './process.ts';
-import { formatsOf, mayPeerResume } from './rules.ts';
+import { formatsOf, mayPeerResume, pushFormat, sinkOf } from './rules.ts';
 
 /** The messages that arrive for a transfer, and what is checked beyond the state (dsp §6). */
 
@@ -55,9 +56,18 @@ const requested = async (
   } catch (cause) {
     throw new AppError('callback-refused', { cause });
   }
-  const data: TransferData = { agreementId, format, dataAddress: null, suspendedBy: null, ending: null };
+  const dataAddress = format === pushFormat ? checkedSink(options, incoming.message.dataAddress) : null;
+  const data: TransferData = { agreementId, format, dataAddress, suspendedBy: null, ending: null };
   const peerBase = withoutSlash(callbackAddress);
   return { role: 'provider', peerBase, data, groups: { agreement: agreementId } };
+};
+
+/** The address of a push is given by a stranger, like a call-back address (dsp §8). */
+const checkedSink = (options: TransferOptions, address: DataAddress | undefined): DataAddress | null => {
+  const sink = sinkOf(address);
+  if ('fault' in sink) throw new AppError('body-invalid', { faults: [{ path: '/dataAddress', message: sink.fault }] });
+  options.checkAddress(sink.url);
+  return address ?? null;
 };
 
 const started = ({ process, data }: TransferRow, message: TransferStartMessage): Reaction<TransferData> => {

@@ -1,13 +1,48 @@
-import { dspaceContext } from '../../contracts/dsp/common.ts';
-import type { DataAddress, TransferState } from '../../contracts/dsp/transfer.ts';
+import { dspaceContext, address as httpAddress } from '../../contracts/dsp/common.ts';
+import { buildDataAddress, type DataAddress, propertiesOf, type TransferState } from '../../contracts/dsp/transfer.ts';
 import type { Json, JsonObject } from '../../contracts/json.ts';
 import type { Assurance } from '../../contracts/ledger/agreement.ts';
+import type { PushSink } from './ports.ts';
 
 /** Rules of transfers beyond the states (dsp §6), and the messages we write. */
 
-/** The formats that an offer of this assurance is distributed in (wire §4). */
+/** The formats that an offer of this assurance is distributed in (wire §4). A push proves no possession, so none is cosigned. */
 export const formatsOf = (assurance: Assurance): readonly string[] =>
-  assurance === 'cosigned' ? ['StekkerHttp-PULL'] : ['HttpData-PULL'];
+  assurance === 'cosigned' ? ['StekkerHttp-PULL'] : ['HttpData-PULL', pushFormat];
+
+export const pushFormat = 'HttpData-PUSH';
+const edc = 'https://w3id.org/edc/v0.0.1/ns/';
+const maxHeader = 8_192;
+
+const withScheme = (authorization: string, authType: string): string =>
+  authType.toLowerCase() === 'bearer' && !/^bearer /i.test(authorization) ? `Bearer ${authorization}` : authorization;
+
+/** Where and how a consumer wants to be sent its data (dsp §6.2), as Stekker and as EDC write it; or what is wrong with it. */
+export const sinkOf = (address: DataAddress | undefined | null): PushSink | { readonly fault: string } => {
+  if (address == null) return { fault: 'is needed for a push' };
+  const given = propertiesOf(address);
+  const read = (name: string) => given[name] ?? given[`${edc}${name}`];
+  const url = address.endpoint ?? read('endpoint') ?? read('baseUrl') ?? '';
+  const method = (read('method') ?? 'POST').toUpperCase();
+  const authorization = withScheme(read('authorization') ?? read('authCode') ?? '', read('authType') ?? '');
+  if (!httpAddress.safeParse(url).success) return { fault: 'has no address' };
+  if (method !== 'POST' && method !== 'PUT') return { fault: 'has a method that is neither POST nor PUT' };
+  if (authorization.length > maxHeader || /[^\x20-\x7e]/.test(authorization))
+    return { fault: 'has an authorization that is no header' };
+  return { url, method, authorization };
+};
+
+/** An address of our own for one push, as Stekker and EDC read it. */
+export const pushAddress = (url: string, secret: string): DataAddress =>
+  buildDataAddress('HttpData', url, {
+    authorization: secret,
+    authType: 'bearer',
+    method: 'PUT',
+    [`${edc}baseUrl`]: url,
+    [`${edc}method`]: 'PUT',
+    [`${edc}authKey`]: 'Authorization',
+    [`${edc}authCode`]: `Bearer ${secret}`,
+  });
 
 /** A consumer resumes what it suspended itself; what the provider suspended, the provider resumes (dsp §6.3). */
 export const mayPeerResume = (role: 'provider' | 'consumer', suspendedBy: 'us' | 'peer' | null): boolean =>
@@ -28,13 +63,19 @@ const because = (code: string, reason: readonly string[]): JsonObject => ({
 export const writeMessage = {
   request: (
     consumerPid: string,
-    terms: { readonly agreementId: string; readonly format: string; readonly callbackAddress: string },
+    terms: {
+      readonly agreementId: string;
+      readonly format: string;
+      readonly callbackAddress: string;
+      readonly dataAddress?: DataAddress | undefined;
+    },
   ): JsonObject => ({
     ...frame('TransferRequestMessage'),
     consumerPid,
     agreementId: terms.agreementId,
     format: terms.format,
     callbackAddress: terms.callbackAddress,
+    ...(terms.dataAddress === undefined ? {} : { dataAddress: terms.dataAddress as Json }),
   }),
   start: (pids: Pids, dataAddress: DataAddress | null): JsonObject => ({
     ...frame('TransferStartMessage'),

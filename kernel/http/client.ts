@@ -101,7 +101,8 @@ const flat = (headers: Readonly<Record<string, string | string[] | undefined>>):
   return out;
 };
 
-const appErrorIn = (error: unknown): AppError | undefined => {
+/** The fault that a guard of ours threw, wherever it stands in the chain of causes. */
+export const appErrorIn = (error: unknown): AppError | undefined => {
   for (let one = error; one instanceof Error; one = one.cause) if (one instanceof AppError) return one;
   return undefined;
 };

@@ -18,6 +18,8 @@ export interface ListenOptions {
   readonly port: number;
   /** PEM files; without them a proxy in front ends TLS. */
   readonly tls?: TlsFiles | undefined;
+  /** Requests that may take as long as something comes: their bodies are streamed. All others have a minute. */
+  readonly isLong?: (path: string) => boolean;
 }
 
 export interface RunningServer extends AsyncDisposable {
@@ -69,16 +71,33 @@ const createTlsServer = (limits: object, { certFile, keyFile }: TlsFiles, listen
   }
 };
 
+/** A minute for each request by itself, because the platform has one limit for all; and for long ones, as long as something comes. */
+const withDeadline =
+  (listener: RequestListener, isLong: (path: string) => boolean): RequestListener =>
+  (request, response) => {
+    const { socket } = request;
+    if (isLong(request.url ?? '')) {
+      socket.setTimeout(requestTimeoutMs, () => socket.destroy());
+      response.setHeader('connection', 'close'); // the next request on it would find that limit
+    } else {
+      const late = setTimeout(() => socket.destroy(), requestTimeoutMs);
+      for (const event of ['end', 'close'] as const) request.once(event, () => clearTimeout(late));
+    }
+    listener(request, response);
+  };
+
 /** Starts a server over a plain request listener. @throws AppError `port-in-use`, `config-invalid`. */
 export const listen = async (listener: RequestListener, options: ListenOptions): Promise<RunningServer> => {
+  const { isLong } = options;
   const limits = {
     headersTimeout: headersTimeoutMs,
-    requestTimeout: requestTimeoutMs,
+    requestTimeout: isLong === undefined ? requestTimeoutMs : 0,
     keepAliveTimeout: keepAliveTimeoutMs,
     maxHeaderSize: maxHeaderBytes,
   };
   const { tls } = options;
-  const server = tls === undefined ? createHttpServer(limits, listener) : createTlsServer(limits, tls, listener);
+  const handler = isLong === undefined ? listener : withDeadline(listener, isLong);
+  const server = tls === undefined ? createHttpServer(limits, handler) : createTlsServer(limits, tls, handler);
   server.maxConnections = maxConnections;
   await bind(server, options);
   const { port } = server.address() as AddressInfo; // a TCP server has one once it listens

@@ -35,6 +35,7 @@ import { createNegotiationRoutes } from '../../connector/negotiation/routes.ts';
 import { createNegotiations, type NegotiationService } from '../../connector/negotiation/service.ts';
 import type { TransferDecision, TransferRow } from '../../connector/transfer/ports.ts';
 import { createTransferRoutes } from '../../connector/transfer/routes.ts';
+import { pushAddress } from '../../connector/transfer/rules.ts';
 import { createTransfers, type TransferService } from '../../connector/transfer/service.ts';
 import { buildDataAddress } from '../../contracts/dsp/transfer.ts';
 import { AppError } from '../../contracts/errors.ts';
@@ -264,6 +265,14 @@ export const startConnector = async (options: ConnectorOptions = {}): Promise<Co
   const transfers = createTransfers({
     ...shared,
     store: createSqlProcessStore(db as never, 'transfers'),
+    pusher: { push: async () => ({ state: 'delivered' }), stop: () => undefined },
+    pushInbox: {
+      open: (_participant, pid) => ({
+        address: pushAddress(`https://inbox.example/${pid}`, 'secret'),
+        secretHash: 'h',
+      }),
+    },
+    holder: newId(),
     agreements: transferAgreements({ negotiations: negotiations.exchange.store }),
     dataPlane: {
       open: async (row) =>
@@ -349,6 +358,11 @@ export const startConnector = async (options: ConnectorOptions = {}): Promise<Co
     transfers,
     acquisitions: createSqlAcquisitionStore(db as never),
     inTurn: createTurnsByKey(),
+    pushed: {
+      read: async () => {
+        throw new AppError('not-found');
+      },
+    },
     ends: {
       end: async (participant, id) => {
         const row = await negotiations.findByAgreement(participant, id);

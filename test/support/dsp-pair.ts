@@ -21,8 +21,9 @@ import type {
 } from '../../connector/negotiation/ports.ts';
 import { createNegotiationRoutes } from '../../connector/negotiation/routes.ts';
 import { createNegotiations, type NegotiationService } from '../../connector/negotiation/service.ts';
-import type { TransferDecision, TransferRow } from '../../connector/transfer/ports.ts';
+import type { Pusher, TransferDecision, TransferRow } from '../../connector/transfer/ports.ts';
 import { createTransferRoutes } from '../../connector/transfer/routes.ts';
+import { pushAddress } from '../../connector/transfer/rules.ts';
 import { createTransfers, type TransferService } from '../../connector/transfer/service.ts';
 import { buildDataAddress } from '../../contracts/dsp/transfer.ts';
 import { AppError } from '../../contracts/errors.ts';
@@ -71,6 +72,7 @@ export interface PartyOptions {
   readonly offers?: readonly PublishedOffer[];
   readonly decide?: (row: NegotiationRow) => Decision | Promise<Decision>;
   readonly offerLifetimeMs?: number;
+  readonly pusher?: Pusher;
   readonly decideTransfer?: (row: TransferRow) => TransferDecision;
   readonly fate?: () => Fate;
   /** False: the peer looks as if it had no extensions. */
@@ -271,6 +273,14 @@ export const startParty = async (network: Network, options: PartyOptions): Promi
   const transfers = createTransfers({
     ...shared,
     store: createSqlProcessStore(db, 'transfers'),
+    pusher: options.pusher ?? { push: async () => ({ state: 'delivered' }), stop: () => undefined },
+    pushInbox: {
+      open: (_participant, pid) => ({
+        address: pushAddress(`https://inbox.example/${pid}`, 'secret'),
+        secretHash: 'h',
+      }),
+    },
+    holder: newId(),
     agreements: transferAgreements({ negotiations: negotiations.exchange.store }),
     dataPlane: {
       open: async (row) => {
