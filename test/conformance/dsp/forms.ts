@@ -62,6 +62,7 @@ const rule = z
   .refine((its) => !('duty' in its), 'has a duty');
 
 const rules = {
+  profile: z.union([z.string(), z.array(z.string())], 'is neither a name nor a list of names').optional(),
   permission: list(rule).optional(),
   prohibition: list(rule).optional(),
   obligation: list(rule).optional(),
@@ -105,6 +106,19 @@ const distribution = typed('Distribution', {
 });
 const dataset = { '@id': text, hasPolicy: list(catalogOffer), distribution: list(distribution) };
 
+const hasNoPolicy = (catalog: object): boolean => !('hasPolicy' in catalog);
+const ownPolicy = 'has a policy of its own';
+/** A catalog may hold catalogs; only the outermost names its participant. */
+const innerCatalog: z.ZodType<object> = z.lazy(() =>
+  typed('Catalog', { '@id': text, ...catalogMembers }).refine(hasNoPolicy, ownPolicy),
+);
+const catalogMembers = {
+  service: list(dataService).optional(),
+  dataset: list(typed('Dataset', dataset)).optional(),
+  distribution: list(distribution).optional(),
+  catalog: list(innerCatalog).optional(),
+};
+
 const dataAddress = typed('DataAddress', {
   endpointType: text,
   endpoint: text.optional(),
@@ -131,17 +145,14 @@ const forms = {
           version: text,
           path: z.string().startsWith('/', 'does not begin with /'),
           binding: z.literal('HTTPS'),
-          auth: z.looseObject({ protocol: text, version: text }).optional(),
+          auth: z.looseObject({ protocol: text, version: text, profile: z.array(z.string()).optional() }).optional(),
+          serviceId: z.string().optional(),
+          identifierType: z.string().optional(),
         }),
       ),
     })
     .refine((its) => !('@context' in its), 'has a @context: it is plain JSON'),
-  Catalog: framed('Catalog', {
-    '@id': text,
-    participantId: text,
-    service: list(dataService),
-    dataset: list(typed('Dataset', dataset)).optional(),
-  }).refine((its) => !('hasPolicy' in its), 'has a policy of its own'),
+  Catalog: framed('Catalog', { '@id': text, participantId: text, ...catalogMembers }).refine(hasNoPolicy, ownPolicy),
   Dataset: framed('Dataset', dataset),
   CatalogError: framed('CatalogError', { code: text.optional(), reason: z.array(z.json()).optional() }),
 

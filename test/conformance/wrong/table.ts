@@ -113,11 +113,12 @@ const extra = (protocol: Protocol, role: Role, kind: Kind, state: string): Wrong
 const one = (what: string, wrong: Wrong, says: RegExp): Shown => ({ what, wrong, says });
 const never = (what: string, wrong: Wrong, says: RegExp): Shown => ({ what, wrong, says, neverSeen: true });
 
+/** The connector believes that it was heard: it waits, or goes on and is seen in a state that nothing led to. */
 const lostMessage = (protocol: Protocol, kind: Kind, from = 1): Shown =>
   one(
     `its ${kind} never comes`,
     lost(protocol, kind, from),
-    new RegExp(`^no ${kind} came within|^${kind} was expected, and`),
+    new RegExp(`^no ${kind} came within|^${kind} was expected, and|^the connector is `),
   );
 
 /** Every way to be wrong about a message that must be refused. */
@@ -165,7 +166,7 @@ export const wrongs: Readonly<Record<CaseName, readonly Shown[]>> = {
   ],
   'CAT:01-01': [
     one('the dataset is not in it', get(catalog, edit(without('dataset'))), /does not hold/),
-    one('it names no service', get(catalog, edit(without('service'))), /service/),
+    one('it lists no service', get(catalog, edit(withValue('service', []))), /service: is empty/),
     one('it is of somebody else', get(catalog, edit(withValue('participantId', 'x'))), /the catalog is of x/),
     one(
       'it is served as text',
