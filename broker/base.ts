@@ -18,11 +18,13 @@ import {
 } from '../kernel/keys.ts';
 import type { Fail, Own } from '../kernel/lifecycle.ts';
 import type { Logger } from '../kernel/log.ts';
-import type { Random } from '../kernel/random.ts';
+import { createIds, type Random } from '../kernel/random.ts';
+import { openDatabase } from '../kernel/sql/database.ts';
+import { createLeases, type Leases, type LeaseTable, leasedTurns, leaseMigrations } from '../kernel/sql/leases.ts';
 import { migrate } from '../kernel/sql/migrate.ts';
 import { outboxMigrations, type TaskHandler } from '../kernel/sql/outbox.ts';
-import { openSqlite } from '../kernel/sql/sqlite.ts';
 import { sqlUsedTokens, type UsedTokenTable, usedTokenMigrations } from '../kernel/sql/used-tokens.ts';
+import { createWakeups, type Wakeups } from '../kernel/wakeups.ts';
 import { aesArtifactSeal } from './adapters/crypto/artifact-seal.ts';
 import { createHolderDelivery } from './adapters/http/dcp-peers.ts';
 import { type AccreditationTables, accreditationMigrations } from './adapters/sql/accreditation-store.ts';
@@ -55,7 +57,8 @@ export type BrokerTables = LogTables &
   EventTables &
   OfferTables &
   AnchorTables &
-  UsedTokenTable;
+  UsedTokenTable &
+  LeaseTable;
 
 export interface BaseOptions {
   readonly config: BrokerConfig;
@@ -74,15 +77,22 @@ export interface Base extends BaseOptions {
   /** The DID document, exactly as it is served. */
   readonly document: string;
   readonly db: Kysely<BrokerTables>;
+  /** Other processes may work on these rows. */
+  readonly isShared: boolean;
+  readonly leases: Leases;
+  readonly wakeups: Wakeups;
   readonly client: GuardedClient;
   readonly resolver: DidResolver;
   readonly tokens: TokenService;
   readonly deliver: DeliverToHolder;
   /** Who calls; the token is used up when it returns. @throws AppError `unauthenticated`. */
   readonly authenticate: (headers: Headers) => Promise<VerifiedCaller>;
-  /** Wakes the outbox, which is started once all handlers are there. */
+  /** Wakes the outbox of every process. */
   readonly wake: () => void;
 }
+
+/** Word that tasks were added. */
+export const outboxChannel = 'outbox';
 
 /** What a role adds. */
 export interface RoleParts {
@@ -107,13 +117,20 @@ const keyNeeds = {
   broker: { ...issuerNeeds, log: 'Ed25519', registry: 'P-256', artifacts: 'secret' },
 } as const satisfies Record<BrokerConfig['STEKKER_ROLE'], KeyNeeds>;
 
-const openDatabase = async ({
+const wakeupsOf = async (options: { readonly url: string; readonly log: Logger; readonly clock: Clock }) =>
+  (await import('../kernel/sql/postgres-wakeups.ts')).startPostgresWakeups(options);
+
+const openRows = async ({
   config,
   own,
   fail,
-}: Pick<Base, 'config' | 'own' | 'fail'>): Promise<Kysely<BrokerTables>> => {
+  log,
+  clock,
+}: BaseOptions & Pick<Base, 'own'>): Promise<Pick<Base, 'db' | 'isShared' | 'wakeups'>> => {
+  const url = config.STEKKER_DATABASE_URL;
   const path = join(config.STEKKER_DATA, 'broker.sqlite');
-  const { db } = own(openSqlite<BrokerTables>({ path, onFault: fail }));
+  const { db, isShared } = own(await openDatabase<BrokerTables>({ url, path, log, fail }));
+  await migrate(db, 'lease', leaseMigrations);
   await migrate(db, 'outbox', outboxMigrations);
   await migrate(db, 'used-tokens', usedTokenMigrations);
   await migrate(db, 'ledger', logMigrations);
@@ -123,21 +140,27 @@ const openDatabase = async ({
   await migrate(db, 'events', eventMigrations);
   await migrate(db, 'offers', offerMigrations);
   await migrate(db, 'anchoring', anchorMigrations);
-  return db;
+  const wakeups = own(url === undefined ? createWakeups(log) : await wakeupsOf({ url, log, clock }));
+  return { db, isShared, wakeups };
 };
 
 /** Keys, rows, the way out and the way to know who calls. */
-export const openBase = async (options: BaseOptions, own: Own, wake: () => void): Promise<Base> => {
+export const openBase = async (options: BaseOptions, own: Own): Promise<Base> => {
   const { config, log, clock, random } = options;
   const origin = config.STEKKER_PUBLIC_URL;
   const allowLoopbackHttp = config.STEKKER_ALLOW_LOOPBACK_HTTP;
   const did = didOf(origin);
-  const path = join(config.STEKKER_DATA, 'keys', `${config.STEKKER_ROLE}.json`);
+  const rows = await openRows({ ...options, own });
+  const { db, wakeups } = rows;
+  const leases = createLeases({ db, clock, holder: createIds(clock, random)() });
+  const path = join(config.STEKKER_KEYS ?? join(config.STEKKER_DATA, 'keys'), `${config.STEKKER_ROLE}.json`);
   const passphrase = config.STEKKER_PASSPHRASE;
-  const keySet = await openKeys({ files: nodeFiles, path, passphrase, random, needs: keyNeeds[config.STEKKER_ROLE] });
+  // In turn: of processes that start for the first time at once one makes the keys, and the others find them.
+  const keySet = await leasedTurns(leases, clock)('keys', () =>
+    openKeys({ files: nodeFiles, path, passphrase, random, needs: keyNeeds[config.STEKKER_ROLE] }),
+  );
   const keys = participantKeys(did, keySet);
   const services = { IssuerService: `${origin}/dcp`, StekkerExtensions: `${origin}${extensionsPath}` };
-  const db = await openDatabase({ config, own, fail: options.fail });
   const client = own(createGuardedClient({ allowLoopbackHttp }));
   const resolver = createDidResolver({ client, clock, allowLoopbackHttp });
   const tokens = createTokenService({ keys, clock, random });
@@ -149,13 +172,14 @@ export const openBase = async (options: BaseOptions, own: Own, wake: () => void)
     keySet,
     keys,
     document: JSON.stringify(buildDidDocument({ keys, services })),
-    db,
+    ...rows,
+    leases,
     client,
     resolver,
     tokens,
     deliver: createHolderDelivery({ client, tokens, resolver, log }),
     authenticate,
-    wake,
+    wake: () => wakeups.notify(outboxChannel),
   };
 };
 

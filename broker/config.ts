@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { AppError } from '../contracts/errors.ts';
-import { checkDeployment, deploymentSettings } from '../kernel/deployment.ts';
+import { checkDeployment, checkShared, deploymentSettings, sharedSettings } from '../kernel/deployment.ts';
 import {
   integerText,
   listText,
@@ -18,6 +18,11 @@ export const brokerSettings = {
     z.string().optional(),
     'Folder of the file with the last signed checkpoint; must lie outside every backup of the rows. Default: beside the data folder, named after it with `-intent`.',
     '/var/lib/stekker-intent',
+  ),
+  STEKKER_LOG_FOLDER: setting(
+    z.string().optional(),
+    'Folder of the tiles and the checkpoint of the log; the same for all processes of a deployment. Default: `log` in the data folder.',
+    '/var/lib/stekker-log',
   ),
   STEKKER_ROLE: setting(
     z.enum(['broker', 'accreditor'], { error: 'is neither broker nor accreditor' }).default('broker'),
@@ -102,10 +107,27 @@ export const brokerSettings = {
     "Members' catalogs are read again this often.",
     '300',
   ),
+  ...sharedSettings,
   ...deploymentSettings,
 };
 
 export type BrokerConfig = ValuesOf<typeof brokerSettings>;
+
+/**
+ * Processes that write one log by turns find the tiles and the intent of the one before.
+ *
+ * @throws AppError `config-invalid` with a fault for each folder that is not named.
+ */
+const checkFolders = (config: BrokerConfig): void => {
+  if (config.STEKKER_DATABASE_URL === undefined || config.STEKKER_ROLE !== 'broker') return;
+  const message = 'is needed with STEKKER_DATABASE_URL: all processes of a broker share it';
+  const faults = (['STEKKER_LOG_FOLDER', 'STEKKER_INTENT_FOLDER'] as const)
+    .filter((key) => config[key] === undefined)
+    .map((path) => ({ path, message }));
+  if (faults.length === 0) return;
+  const detail = faults.map(({ path }) => `${path} ${message}`).join('; ');
+  throw new AppError('config-invalid', { detail, faults });
+};
 
 /**
  * Reads and checks the settings of the broker, or of an accreditor.
@@ -115,6 +137,8 @@ export type BrokerConfig = ValuesOf<typeof brokerSettings>;
 export const readBrokerConfig = (env: NodeJS.ProcessEnv): BrokerConfig => {
   const config = readSettings(brokerSettings, env, 'STEKKER_');
   checkDeployment(config);
+  checkShared(config);
+  checkFolders(config);
   return config;
 };
 

@@ -6,8 +6,8 @@ import { nodeCrypto } from '../kernel/crypto.ts';
 import { keccak256 } from '../kernel/keccak.ts';
 import { connectEvm, type EvmParts, evmChainHead, tileRootAt } from './adapters/evm/connect.ts';
 import { sqlAnchorStore } from './adapters/sql/anchor-store.ts';
-import { createFinals } from './anchoring/finals.ts';
-import type { AnchorStore } from './anchoring/ports.ts';
+import { createFinals, type Finals } from './anchoring/finals.ts';
+import type { AnchorStore, AnchorTarget } from './anchoring/ports.ts';
 import { createAnchoringRoutes } from './anchoring/routes.ts';
 import { anchorPace, defaultLeastTip } from './anchoring/rules.ts';
 import { Anchoring, type AnchoringStatus } from './anchoring/service.ts';
@@ -33,13 +33,13 @@ export interface HubAnchoring {
   readonly chain: ChainHead;
   /** Hears of checkpoints; before `begin` they go unheard. */
   readonly feed: CheckpointFeed;
-  /** Begins to anchor, with the newest checkpoint: once the log's start-up checks have passed, and not before. */
-  readonly begin: (newest: () => string | undefined) => Promise<void>;
+  /** Begins to anchor, with the newest checkpoint, while this process writes the log: after its start-up checks. */
+  readonly begin: (newest: () => string | undefined) => Promise<AsyncDisposable>;
   readonly routes: Hono;
   readonly control: AnchorControl;
   /** Null where nothing is anchored. */
   readonly status: () => Promise<AnchoringStatus | null>;
-  /** Undefined where nothing is anchored. */
+  /** Undefined where nothing is anchored, or not by this process. */
   readonly isLate: () => boolean | undefined;
 }
 
@@ -89,6 +89,14 @@ const showFinal = ({ size, transaction, blockNumber }: FinalAnchor): ShownAnchor
   block: String(blockNumber),
 });
 
+/** How anchoring goes on, as the rows say; why something waits knows only the process that anchors. */
+const statusOfRows = async (store: AnchorStore, finals: Finals, target: AnchorTarget): Promise<AnchoringStatus> => {
+  const open = await store.open(target);
+  const [newest] = await finals.finals({ limit: 1 });
+  const waitingSince = open.length === 0 ? null : Math.min(...open.map(({ createdAt }) => createdAt));
+  return { newestFinal: newest ?? null, open, waitingSince, reason: null, isStopped: false };
+};
+
 /**
  * Composes anchoring; asks nothing of the chain yet. What was anchored before is served with or without a chain.
  *
@@ -102,9 +110,10 @@ export const composeAnchoring = async (base: Base, options: HubAnchoringOptions)
   const store = sqlAnchorStore(db);
   const finals = createFinals(store, origin);
   let anchoring: Anchoring | undefined;
-  // Owned before the log is: closed after it, and so with its last checkpoint in the queue.
-  own({ [Symbol.asyncDispose]: async () => anchoring?.close() });
-  const status = async () => (anchoring === undefined ? null : await anchoring.status());
+  const status = async (): Promise<AnchoringStatus | null> => {
+    if (anchoring !== undefined) return await anchoring.status();
+    return settings === undefined ? null : await statusOfRows(store, finals, { origin, ...settings });
+  };
   return {
     settings,
     chain:
@@ -113,10 +122,17 @@ export const composeAnchoring = async (base: Base, options: HubAnchoringOptions)
         : evmChainHead({ chain: evm.chain, log }, settings),
     feed: (note) => anchoring?.feed(note),
     begin: async (newest) => {
-      if (evm === undefined || settings === undefined) return;
-      anchoring = await startAnchoring(base, options, { store, evm, settings });
+      if (evm === undefined || settings === undefined) return { [Symbol.asyncDispose]: async () => undefined };
+      const begun = await startAnchoring(base, options, { store, evm, settings });
+      anchoring = begun;
       const note = newest(); // asked now: what was published until this moment went unheard
-      if (note !== undefined) anchoring.feed(note);
+      if (note !== undefined) begun.feed(note);
+      return {
+        [Symbol.asyncDispose]: async () => {
+          await begun.close();
+          anchoring = undefined;
+        },
+      };
     },
     routes: createAnchoringRoutes({ base: logPathOf(origin), anchoring: finals, log }),
     control: {

@@ -8,6 +8,7 @@ import type { Issuer } from './credentials/service.ts';
 import { type Announcer, startAnnouncer } from './events/announcer.ts';
 import { createEventRoutes } from './events/routes.ts';
 import { type Events, startEvents } from './events/service.ts';
+import type { Ledger } from './ledger/service.ts';
 import type { Registry } from './registry/service.ts';
 
 /** What the hub tells its members (wire §7): its own word, those of accreditors, and what the log says. */
@@ -16,18 +17,22 @@ interface HubEventsOptions {
   readonly origin: string;
   readonly registry: Pick<Registry, 'member'>;
   readonly issuer: Pick<Issuer, 'credential'>;
+  readonly whileWriting: Ledger['whileWriting'];
 }
 
 export interface HubEvents {
   readonly events: Events;
-  readonly announcer: Announcer;
+  /** Tells members what the log says, while this process writes it. */
+  readonly announcing: AsyncDisposable;
+  /** There is an entry that members may have to hear of. */
+  readonly wakeAnnouncer: () => void;
   readonly routes: Hono;
 }
 
-/** Starts the stream. What the log said before a crash, and nobody was told, is told before this resolves. */
+/** Starts the stream. What the log said before a crash, and nobody was told, the process that writes tells first of all. */
 export const composeEvents = async (
-  { config, db, keys, resolver, clock, log, own, authenticate }: Base,
-  { origin, registry, issuer }: HubEventsOptions,
+  { config, db, keys, resolver, wakeups, clock, log, own, authenticate }: Base,
+  { origin, registry, issuer, whileWriting }: HubEventsOptions,
 ): Promise<HubEvents> => {
   const store = createSqlEventStore(db);
   const recognised = new Set(config.STEKKER_ACCREDITORS);
@@ -46,10 +51,22 @@ export const composeEvents = async (
       members: { isMember: async (did) => (await registry.member(did)) !== undefined },
       issuers: { isRecognised: async (did) => recognised.has(did), issuerOf },
       resolver,
+      wakeups,
       clock,
       log,
     }),
   );
-  const announcer = own(await startAnnouncer({ news: sqlLogNews(db, origin), events, store, clock, log }));
-  return { events, announcer, routes: createEventRoutes({ events, authenticate, log }) };
+  let announcer: Announcer | undefined;
+  const announcing = own(
+    await whileWriting(async () => {
+      announcer = await startAnnouncer({ news: sqlLogNews(db, origin), events, store, clock, log });
+      return announcer;
+    }),
+  );
+  return {
+    events,
+    announcing,
+    wakeAnnouncer: () => announcer?.wake(),
+    routes: createEventRoutes({ events, authenticate, log }),
+  };
 };

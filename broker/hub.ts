@@ -14,7 +14,15 @@ import { fileLogFiles } from './adapters/files/log-files.ts';
 import { fileSignedStore } from './adapters/files/signed-store.ts';
 import { createMembershipGrants, membershipGrant } from './adapters/grants/membership.ts';
 import { issuanceTopic, standingTopic } from './adapters/sql/credential-store.ts';
-import { sqlArtifactStore, sqlJoinCodeStore, sqlLogOrigins, sqlLogStore } from './adapters/sql/log-store.ts';
+import { sqlHandoverStore } from './adapters/sql/log-handover.ts';
+import { sqlWriterLease } from './adapters/sql/log-lease.ts';
+import {
+  sqlArtifactStore,
+  sqlFoundedAs,
+  sqlJoinCodeStore,
+  sqlLogOrigins,
+  sqlLogStore,
+} from './adapters/sql/log-store.ts';
 import { sqlParticipantStore } from './adapters/sql/participant-store.ts';
 import { type Base, composeIssuer, issuerParts, type RoleParts } from './base.ts';
 import type { BrokerConfig } from './config.ts';
@@ -44,7 +52,8 @@ import { createRegistry, type Registry } from './registry/service.ts';
  * data folder does not serve another host.
  */
 const findOrigin = async ({ db, config, clock }: Base): Promise<string> => {
-  const beginning = `${new URL(config.STEKKER_PUBLIC_URL).host}/log/`;
+  const { host } = new URL(config.STEKKER_PUBLIC_URL);
+  const beginning = `${host}/log/`;
   const founded = await sqlLogOrigins(db);
   const own = founded.filter((origin) => origin.startsWith(beginning)).at(-1);
   if (own !== undefined) return own;
@@ -52,8 +61,12 @@ const findOrigin = async ({ db, config, clock }: Base): Promise<string> => {
     throw new AppError('config-invalid', {
       detail: `the data folder holds the log ${founded.join(', ')}, which STEKKER_PUBLIC_URL does not name`,
     });
-  return `${beginning}${formatTime(clock.now()).slice(0, 4)}`;
+  return await sqlFoundedAs(db, host, `${beginning}${formatTime(clock.now()).slice(0, 4)}`);
 };
+
+/** Tiles and checkpoint, as they are served. */
+const logFolder = ({ STEKKER_DATA, STEKKER_LOG_FOLDER }: BrokerConfig): string =>
+  STEKKER_LOG_FOLDER ?? join(STEKKER_DATA, 'log');
 
 /** Beside the data folder: a backup of the rows must never bring an older intent back (ledger §12). */
 const intentFolder = ({ STEKKER_DATA, STEKKER_INTENT_FOLDER }: BrokerConfig): string => {
@@ -76,9 +89,10 @@ interface LogParts {
 }
 
 const startLedger = async (base: Base, parts: LogParts): Promise<Ledger> => {
-  const { config, db, keySet, resolver, clock, random, log, did, document } = base;
+  const { config, db, keySet, resolver, leases, wakeups, clock, random, log, did, document } = base;
   const { origin, keys, policy, files, anchoring, onEntry } = parts;
   const token = toHex(random.bytes(16));
+  const processes = { lease: sqlWriterLease(db, leases), queue: sqlHandoverStore(db), wakeups };
   const ledger = await Ledger.start({
     origin,
     store: sqlLogStore(db),
@@ -99,20 +113,30 @@ const startLedger = async (base: Base, parts: LogParts): Promise<Ledger> => {
     policy,
     onEntry,
     checkpointMs: config.STEKKER_CHECKPOINT_MS,
+    ...(base.isShared ? { processes } : {}),
   });
   base.own({ [Symbol.asyncDispose]: () => ledger.close() });
-  await anchoring.begin(() => ledger.checkpoint);
+  // Ended by the log: its last checkpoint is in the queue then.
+  await ledger.whileWriting(() => anchoring.begin(() => ledger.checkpoint));
   return ledger;
 };
 
 const codeLifetimeMs = 60_000;
+const askAgainMs = 100;
 
-/** The broker's own keys come first, in the same way as everybody's (ledger §4). */
+/** The broker's own keys come first, in the same way as everybody's (ledger §4): the process that writes brings them in. */
 const introduceOwnKeys = async ({ did, keys, document, clock }: Base, ledger: Ledger): Promise<void> => {
-  if (await ledger.hasJoined(did)) return;
-  const joinCode = await ledger.issueJoinCode(did, codeLifetimeMs);
-  const artifact = firstKeyEvent(keys, document, clock.now());
-  await ledger.register({ kind: 'key-event', artifact, joinCode }, did);
+  while (!(await ledger.hasJoined(did))) {
+    if (!ledger.isWriter) {
+      await clock.sleep(askAgainMs);
+      continue;
+    }
+    const joinCode = await ledger.issueJoinCode(did, codeLifetimeMs);
+    const artifact = firstKeyEvent(keys, document, clock.now());
+    await ledger.register({ kind: 'key-event', artifact, joinCode }, did).catch(async (error: unknown) => {
+      if (!(await ledger.hasJoined(did))) throw error; // another process became the writer meanwhile, and was faster
+    });
+  }
 };
 
 /** The DID of whoever introduced or changed keys with this entry. */
@@ -176,7 +200,7 @@ const composeLog = async (base: Base, listeners: EntryListeners) => {
   const origin = await findOrigin(base);
   const keys = nodeLogKeys(origin, { log: keySet.key('log'), registry: keySet.key('registry') });
   const policy = `log ${keys.vkey}\nquorum none\n`;
-  const files = fileLogFiles(nodeFiles, join(config.STEKKER_DATA, 'log'), toHex(base.random.bytes(8)));
+  const files = fileLogFiles(nodeFiles, logFolder(config), toHex(base.random.bytes(8)));
   const anchoring = await composeAnchoring(base, { origin, policy, files });
   const parts: LogParts = {
     origin,
@@ -219,10 +243,20 @@ export const composeHub = async (base: Base): Promise<RoleParts> => {
 
   const issuer = composeIssuer(base, createMembershipGrants(did, { registry, clock }));
   const issuing = issuerParts(base, issuer);
-  const { events, announcer, routes } = await composeEvents(base, { origin, registry, issuer });
-  listeners.onEntry = announcer.wake;
+  const { events, announcing, wakeAnnouncer, routes } = await composeEvents(base, {
+    origin,
+    registry,
+    issuer,
+    whileWriting: (begin) => ledger.whileWriting(begin),
+  });
+  listeners.onEntry = wakeAnnouncer;
   const authenticated = async (request: Request) => (await authenticate(request.headers)).did;
-  const logState = () => ({ origin, size: ledger.size, isWorking: ledger.isWorking });
+  const logState = () => ({
+    origin,
+    size: ledger.size,
+    isWorking: ledger.isWorking,
+    isWriter: ledger.isWriter,
+  });
   return {
     info: infoOf(base, parts),
     extensions: [{ id: 'statements', version: '1', path: '/ext/1/statements' }],
@@ -253,7 +287,7 @@ export const composeHub = async (base: Base): Promise<RoleParts> => {
       ...harvestOperations(store.harvest),
     ],
     handlers: { [issuanceTopic]: issuer.issuanceHandler, [standingTopic]: issuer.standingHandler(events) },
-    begin: () => [events, announcer, store.begin()],
+    begin: () => [events, announcing, store.begin()],
     tidy: issuer.tidy,
   };
 };

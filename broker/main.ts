@@ -16,7 +16,7 @@ import { startOutbox } from '../kernel/sql/outbox.ts';
 import { forgetUsedTokens } from '../kernel/sql/used-tokens.ts';
 import { composeAccreditor } from './accreditor.ts';
 import { createPublicApp } from './app.ts';
-import { type Base, openBase, type RoleParts } from './base.ts';
+import { type Base, openBase, outboxChannel, type RoleParts } from './base.ts';
 import type { BrokerConfig } from './config.ts';
 import { composeHub } from './hub.ts';
 import { createManagementRoutes } from './management/api.ts';
@@ -38,6 +38,8 @@ export interface RunningBroker extends RunningService {
 }
 
 const tidyMs = 3_600_000;
+/** What a process that died had under way goes on at another one after this: within the 5 s of DESIGN §5.4. */
+const taskLeaseMs = 3_000;
 
 const serve = async ({ config, own, document, log }: Base, parts: RoleParts) => {
   const { info, extensions, health, routes, operations } = parts;
@@ -64,14 +66,16 @@ const serve = async ({ config, own, document, log }: Base, parts: RoleParts) => 
 const build = async (config: BrokerConfig, options: Required<BrokerOptions>, own: Own, fail: Fail) => {
   const { log, clock, random } = options;
   own(await openDataFolder({ path: config.STEKKER_DATA, program: config.STEKKER_ROLE, files: nodeFiles }));
-  let wake = (): void => undefined;
-  const base = await openBase({ config, log, clock, random, fail }, own, () => wake());
+  const base = await openBase({ config, log, clock, random, fail }, own);
   const parts = config.STEKKER_ROLE === 'broker' ? await composeHub(base) : await composeAccreditor(base);
-  // Alone: the data folder is locked. What a crash left under way must not wait, it may be a revocation.
-  const outbox = own(startOutbox({ db: base.db, clock, random, log, handlers: parts.handlers, isAlone: true }));
-  wake = outbox.wake;
+  // What a crash left under way must not wait, it may be a revocation: alone it is due at once, otherwise elsewhere, soon.
+  const { db, isShared, leases } = base;
+  const { handlers } = parts;
+  const outbox = own(startOutbox({ db, clock, random, log, handlers, isAlone: !isShared, leaseMs: taskLeaseMs }));
+  base.wakeups.listen(outboxChannel, outbox.wake);
   const tidy = async () => {
-    await forgetUsedTokens(base.db, clock.now());
+    if ((await leases.take('tidy', tidyMs / 2)) === undefined) return; // done by one process; the others find it done
+    await forgetUsedTokens(db, clock.now());
     await parts.tidy();
   };
   own(startRepeating({ everyMs: tidyMs, work: tidy, clock, log }));

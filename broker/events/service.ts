@@ -16,6 +16,7 @@ import type { DidResolver } from '../../kernel/did.ts';
 import type { ParticipantKeys } from '../../kernel/keys.ts';
 import type { Logger } from '../../kernel/log.ts';
 import { createTurns } from '../../kernel/turns.ts';
+import type { Wakeups } from '../../kernel/wakeups.ts';
 import { createFrames, type Frame } from './frames.ts';
 import type { EventStore, Issuers, LogPlace, Members, NewEvent, Position, StoredEvent } from './ports.ts';
 import { judgeNotice, msOf, nextBeat } from './rules.ts';
@@ -47,6 +48,8 @@ export interface EventsOptions {
   readonly members: Members;
   readonly issuers: Issuers;
   readonly resolver: DidResolver;
+  /** Word between the processes of one broker that there are new events. */
+  readonly wakeups: Wakeups;
   readonly clock: Clock;
   readonly log: Logger;
   readonly limits?: Partial<EventLimits>;
@@ -86,6 +89,7 @@ const defaultLimits: EventLimits = {
   maxNoticesPerMinute: 300,
 };
 const beatMs = 1_000;
+const eventsChannel = 'events';
 /** Whoever is away for longer gets a snapshot. */
 const keptMs = 24 * 3_600_000;
 /** No credential lives longer than the notices of a snapshot reach back (credentials §7). */
@@ -313,7 +317,7 @@ const enqueueAnnouncement = async (options: EventsOptions, announcement: Announc
 
 /** Starts the stream of events. */
 export const startEvents = async (options: EventsOptions): Promise<Events> => {
-  const { store, keys, issuers, resolver, clock, log } = options;
+  const { store, keys, issuers, resolver, wakeups, clock, log } = options;
   const limits = { ...defaultLimits, ...options.limits };
   const frame = createFrames(keys);
   const streams = createStreams({ limits, log, frameOf: (event, n) => frame({ ...contentOf(event), n }) });
@@ -336,11 +340,16 @@ export const startEvents = async (options: EventsOptions): Promise<Events> => {
   const queue = (append: () => Promise<boolean>): Promise<boolean> =>
     turns(async () => {
       const isNew = await append();
-      if (isNew) await carry();
-      return isNew;
+      if (!isNew) return false;
+      wakeups.notify(eventsChannel);
+      await carry();
+      return true;
     });
   /** The safety net behind the wake-ups: what another process appended, or what failed on its way. */
   const catchUp = (): Promise<void> => turns(carry);
+  const forget = wakeups.listen(eventsChannel, () => {
+    catchUp().catch((error: unknown) => log.error({ error }, 'events were not told at once'));
+  });
   const heart = startHeart(options, { streams, beat, heartbeat, catchUp }, stopped.signal);
 
   return {
@@ -365,6 +374,7 @@ export const startEvents = async (options: EventsOptions): Promise<Events> => {
     view: async () => ({ events: await store.read.head(), listeners: streams.all().length }),
     [Symbol.asyncDispose]: async () => {
       stopped.abort();
+      forget();
       await heart;
       for (const stream of streams.all()) stream.end();
       await turns(async () => undefined);

@@ -438,7 +438,12 @@ export const statusOperations = (status: StatusControl): readonly Operation[] =>
     tag: 'status',
     status: 200,
     answer: z.object({
-      log: z.object({ origin: z.string(), size: z.number().int(), isWorking: z.boolean() }),
+      log: z.object({
+        origin: z.string(),
+        size: z.number().int(),
+        isWorking: z.boolean(),
+        isWriter: z.boolean().describe('Whether this process writes the log; of several one does.'),
+      }),
       events: z.object({ events: z.number().int(), listeners: z.number().int() }),
       harvest: harvestStatus,
       anchoring: anchoringStatus.nullable().describe('Null where nothing is anchored.'),
@@ -448,7 +453,7 @@ export const statusOperations = (status: StatusControl): readonly Operation[] =>
       return {
         log: status.log(),
         events: await status.events(),
-        harvest: showHarvest(status.harvest()),
+        harvest: showHarvest(await status.harvest()),
         anchoring: anchoring && showAnchoring(anchoring, status.isAnchorLate() === true),
       };
     },

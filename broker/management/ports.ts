@@ -135,9 +135,14 @@ export interface ShownAnchoring {
 
 /** How the broker is, part by part. */
 export interface StatusControl {
-  readonly log: () => { readonly origin: string; readonly size: number; readonly isWorking: boolean };
+  readonly log: () => {
+    readonly origin: string;
+    readonly size: number;
+    readonly isWorking: boolean;
+    readonly isWriter: boolean;
+  };
   readonly events: () => Promise<{ readonly events: number; readonly listeners: number }>;
-  readonly harvest: () => readonly ShownHarvest[];
+  readonly harvest: () => Promise<readonly ShownHarvest[]>;
   /** Null where nothing is anchored. */
   readonly anchoring: () => Promise<ShownAnchoring | null>;
   readonly isAnchorLate: () => boolean | undefined;

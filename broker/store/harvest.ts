@@ -11,6 +11,7 @@ import type {
   CatalogLimits,
   CatalogMembers,
   ChangedDatasets,
+  Harvested,
   OfferStore,
   Provider,
   ReadCatalog,
@@ -40,17 +41,6 @@ export interface HarvestLimits extends CatalogLimits {
   readonly recrawlMs: number;
 }
 
-/** What became of one catalog. `fault` is null when it was read to its end. */
-export interface Harvested {
-  readonly provider: Did;
-  readonly at: number;
-  readonly datasets: number;
-  /** Datasets that could not be read. */
-  readonly skipped: number;
-  readonly removed: number;
-  readonly fault: string | null;
-}
-
 export interface Harvester extends AsyncDisposable {
   /** Reads one catalog, or all; answers when it is done. */
   readonly harvest: (provider?: Did) => Promise<readonly Harvested[]>;
@@ -59,8 +49,6 @@ export interface Harvester extends AsyncDisposable {
    * provider: all of them, once.
    */
   readonly soon: (provider?: Did) => void;
-  /** What became of each catalog last. */
-  readonly last: () => readonly Harvested[];
 }
 
 const defaultLimits: HarvestLimits = {
@@ -222,7 +210,6 @@ export const startHarvester = (options: HarvestOptions): Harvester => {
   const stopped = new AbortController();
   const running = new Map<Did, Promise<Harvested>>();
   const waiting = new Map<Did, Promise<Harvested>>();
-  const last = new Map<Did, Harvested>();
   const behind = new Set<Promise<void>>();
 
   /** One reading of a catalog at a time. Who asks while it runs gets the next: the one that runs may have passed the news. */
@@ -252,7 +239,7 @@ export const startHarvester = (options: HarvestOptions): Harvester => {
       if (stopped.signal.aborted) return;
       const result = await one(provider);
       results.push(result);
-      last.set(provider.did, result);
+      await options.store.keepResult(result);
     });
     if (only === undefined) await forgetOthers(options, all);
     return results;
@@ -282,7 +269,6 @@ export const startHarvester = (options: HarvestOptions): Harvester => {
   return {
     harvest,
     soon: (provider) => keepGoing(trySoon(provider)),
-    last: () => [...last.values()],
     [Symbol.asyncDispose]: async () => {
       stopped.abort();
       const waited = new AbortController();

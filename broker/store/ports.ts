@@ -35,6 +35,17 @@ export interface WordPlace {
   readonly id: string;
 }
 
+/** What became of one catalog. `fault` is null when it was read to its end. */
+export interface Harvested {
+  readonly provider: Did;
+  readonly at: number;
+  readonly datasets: number;
+  /** Datasets that could not be read. */
+  readonly skipped: number;
+  readonly removed: number;
+  readonly fault: string | null;
+}
+
 /**
  * Listings by provider, found by words. Durable when a call returns; each listing is replaced whole, with its words. `run` marks
  * what one reading of a catalog saw.
@@ -52,9 +63,13 @@ export interface OfferStore {
   /** Where we stand in the changes of a provider's catalog; undefined when it must be read as a whole. */
   readonly followed: (provider: Did) => Promise<Followed | undefined>;
   readonly keepFollowed: (provider: Did, followed: Followed | undefined) => Promise<void>;
-  /** Removes a provider and everything of it. */
+  /** Removes a provider and everything of it, results too. */
   readonly forget: (provider: Did) => Promise<void>;
   readonly providers: () => Promise<readonly Did[]>;
+  /** Keeps what became of a catalog, in the place of what was kept of it before. */
+  readonly keepResult: (result: Harvested) => Promise<void>;
+  /** What became of each catalog last, in order of provider. */
+  readonly results: () => Promise<readonly Harvested[]>;
   readonly read: OfferReader;
 }
 

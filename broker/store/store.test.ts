@@ -171,7 +171,7 @@ describe('harvest', () => {
       ],
     }));
     serveCatalog(bert, () => ({}));
-    const { harvester, ask } = await start();
+    const { store, harvester, ask } = await start();
     await using _harvester = harvester;
     const results = await harvester.harvest();
     expect(results.map(({ fault, datasets }) => [fault, datasets]).sort()).toEqual([
@@ -192,7 +192,7 @@ describe('harvest', () => {
       },
     ]);
     expect((await ask({ q: 'plain' })).entries[0]?.offers[0]).toMatchObject({ assurance: 'plain-dsp', price: '' });
-    expect(harvester.last()).toHaveLength(2);
+    expect(await store.results()).toHaveLength(2);
   });
 
   test('follows the pages, and removes what is no longer there', async () => {
@@ -315,13 +315,13 @@ describe('harvest', () => {
     const released = Promise.withResolvers<Answer>();
     serveCatalog(anna, () => released.promise);
     serveCatalog(bert, () => ({ datasets: [dataset('quick', 'Snel')] }));
-    const { harvester, titles } = await start();
+    const { store, harvester, titles } = await start();
     await using _harvester = harvester;
     await eventually(
       () => titles('snel'),
       (found) => found.length === 1,
     );
-    expect(harvester.last().map(({ provider }) => provider)).toEqual([bert.did]);
+    expect((await store.results()).map(({ provider }) => provider)).toEqual([bert.did]);
     released.resolve({});
     await harvester.harvest();
   });

@@ -145,6 +145,21 @@ describe.each(Object.entries(adapters))('OfferStore on %s', (_name, create) => {
     expect(await store.providers()).toEqual([anna.did]);
   });
 
+  test('keeps what became of each catalog last, and forgets it with its provider', async () => {
+    const store = await create();
+    const result = { provider: bert.did, at: 7, datasets: 3, skipped: 1, removed: 2, fault: null };
+    await store.keepResult(result);
+    await store.keepResult({ ...result, provider: anna.did, fault: 'fetch-failed: 404' });
+    await store.keepResult({ ...result, at: 9, datasets: 4 });
+    expect(await store.results()).toEqual([
+      { ...result, provider: anna.did, fault: 'fetch-failed: 404' },
+      { ...result, at: 9, datasets: 4 },
+    ]);
+    await store.put(anna, seen('1'), [listing('a', ['rain'])]);
+    await store.forget(anna.did);
+    expect((await store.results()).map(({ provider }) => provider)).toEqual([bert.did]);
+  });
+
   test('words and listings come in the order of their bytes, whatever the language of the database', async () => {
     const store = await create();
     const words = [

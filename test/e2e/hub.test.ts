@@ -237,8 +237,10 @@ describe('the store of a hub', () => {
     const again = keep(await bench.start());
     await until(async () => ((await titlesOf(bench, 'zaandijk')).length === 1 ? true : undefined));
     const status = await until(async () => {
-      const { harvest } = (await again.operate('GET', '/v1/status')).body as { harvest: { catalogs: number } };
-      return harvest.catalogs === 2 ? harvest : undefined;
+      const { harvest } = (await again.operate('GET', '/v1/status')).body as {
+        harvest: { catalogs: number; datasets: number };
+      };
+      return harvest.catalogs === 2 && harvest.datasets === 1 ? harvest : undefined;
     });
     expect(status).toMatchObject({
       datasets: 1,

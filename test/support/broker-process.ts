@@ -15,6 +15,9 @@ export interface BrokerProcess extends AsyncDisposable {
   readonly operate: Operated['operate'];
   /** Ends it as a power cut would. */
   readonly kill: () => Promise<void>;
+  /** It stands still until it goes on, as a machine that was suspended. */
+  readonly pause: () => void;
+  readonly go: () => void;
 }
 
 /** Also when the test's process ends before its test does. */
@@ -54,6 +57,8 @@ export const startBrokerProcess = async (env: Readonly<Record<string, string>>):
       return { status: answer.status, body: record.parse(await answer.json()) };
     },
     kill: () => end('SIGKILL'),
+    pause: () => void child.kill('SIGSTOP'),
+    go: () => void child.kill('SIGCONT'),
     [Symbol.asyncDispose]: () => end('SIGTERM'),
   };
 };

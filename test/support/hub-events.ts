@@ -15,6 +15,7 @@ import { silentLogger } from '../../kernel/log.ts';
 import { systemRandom } from '../../kernel/random.ts';
 import { migrate } from '../../kernel/sql/migrate.ts';
 import { openSqlite, type Sqlite } from '../../kernel/sql/sqlite.ts';
+import { createWakeups } from '../../kernel/wakeups.ts';
 import { type HubParty, startHubParty } from './hub-parties.ts';
 
 /** A broker with its stream of events, and connectors that follow it, over real servers and rows. */
@@ -60,6 +61,7 @@ export const startEventBroker = async (
         issuerOf: async (subject) => (subject.startsWith('urn:uuid:membership') ? party.did : undefined),
       },
       resolver: party.resolver,
+      wakeups: createWakeups(silentLogger),
       clock,
       log: silentLogger,
       ...(options.limits === undefined ? {} : { limits: options.limits }),

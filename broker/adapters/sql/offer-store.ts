@@ -22,6 +22,14 @@ export interface OfferTables {
   };
   store_word: { word: string; id: string };
   store_followed: { provider: string; cursor: string; crawled_at: number };
+  store_harvest: {
+    provider: string;
+    at: number;
+    datasets: number;
+    skipped: number;
+    removed: number;
+    fault: string | null;
+  };
 }
 
 export const offerMigrations: readonly Migration<OfferTables>[] = [
@@ -64,6 +72,20 @@ export const offerMigrations: readonly Migration<OfferTables>[] = [
         .addColumn('provider', 'text', (column) => column.primaryKey())
         .addColumn('cursor', 'text', (column) => column.notNull())
         .addColumn('crawled_at', 'bigint', (column) => column.notNull())
+        .execute();
+    },
+  },
+  {
+    name: '2026-11-26-harvests',
+    up: async ({ schema }) => {
+      await schema
+        .createTable('store_harvest')
+        .addColumn('provider', 'text', (column) => column.primaryKey())
+        .addColumn('at', 'bigint', (column) => column.notNull())
+        .addColumn('datasets', 'integer', (column) => column.notNull())
+        .addColumn('skipped', 'integer', (column) => column.notNull())
+        .addColumn('removed', 'integer', (column) => column.notNull())
+        .addColumn('fault', 'text')
         .execute();
     },
   },
@@ -277,10 +299,22 @@ export const createSqlOfferStore = (db: Db): OfferStore => ({
     await keepFollowed(db, provider, undefined);
     await removeListings(db, provider, undefined);
     await db.deleteFrom('store_provider').where('did', '=', provider).execute();
+    await db.deleteFrom('store_harvest').where('provider', '=', provider).execute();
   },
   providers: async () => {
     const rows = await db.selectFrom('store_provider').select('did').orderBy('did').execute();
     return rows.map(({ did }) => did as Did);
+  },
+  keepResult: async ({ provider, ...result }) => {
+    await db
+      .insertInto('store_harvest')
+      .values({ provider, ...result })
+      .onConflict((conflict) => conflict.column('provider').doUpdateSet(result))
+      .execute();
+  },
+  results: async () => {
+    const rows = await db.selectFrom('store_harvest').selectAll().orderBy('provider').execute();
+    return rows.map((row) => ({ ...row, provider: row.provider as Did }));
   },
   read: createReader(db),
 });
