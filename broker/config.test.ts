@@ -37,3 +37,18 @@ describe('settings of anchoring', () => {
     expect(() => settingsOf({ STEKKER_ANCHOR_MAX_FEE_GWEI: '0' })).toThrow('is below 1');
   });
 });
+
+describe('settings of the broker', () => {
+  test('with a database that processes share, the folders that they share are named', () => {
+    const shared = { ...least, STEKKER_DATABASE_URL: 'postgresql://stekker@db.internal/stekker' };
+    const folders = { STEKKER_KEYS: '/keys', STEKKER_LOG_FOLDER: '/log', STEKKER_INTENT_FOLDER: '/intent' };
+    expect(readBrokerConfig({ ...shared, ...folders })).toMatchObject(folders);
+    for (const key of Object.keys(folders)) {
+      const { [key as keyof typeof folders]: _left, ...rest } = folders;
+      expect(() => readBrokerConfig({ ...shared, ...rest })).toThrow(`${key} is needed with STEKKER_DATABASE_URL`);
+    }
+    const accreditor = { ...shared, STEKKER_ROLE: 'accreditor', STEKKER_KEYS: '/keys' };
+    expect(readBrokerConfig(accreditor).STEKKER_LOG_FOLDER).toBeUndefined(); // it has no log
+    expect(readBrokerConfig(least).STEKKER_KEYS).toBeUndefined();
+  });
+});

@@ -223,7 +223,12 @@ describe.skipIf(!hasPostgres())('a broker of several processes', () => {
     await until(() => (line.beat() >= line.first() + told.length ? true : undefined));
     expect(line.faults).toEqual([]);
     const before = [provider, consumer].map(({ did }) => `keys ${did}`); // perhaps told when it began to listen, perhaps then
-    expect(line.linesOf().filter((text) => !before.includes(text)).toSorted()).toEqual(told.toSorted());
+    expect(
+      line
+        .linesOf()
+        .filter((text) => !before.includes(text))
+        .toSorted(),
+    ).toEqual(told.toSorted());
   }, 400_000);
 
   test('a word handed in at one process reaches a member that listens at another', async () => {
