@@ -225,6 +225,24 @@ describe('notices of issuers', () => {
     expect(await head()).toBe(after);
   });
 
+  test('what another process took reaches the streams of this one: at once by its word, or with the next beat', async () => {
+    const line = listen(member, null);
+    await line.until((messages) => messages.length >= 2);
+    for (const isHeard of [true, false]) {
+      await using twin = await broker.twin(isHeard);
+      const subject = fresh();
+      const has = () => line.heard.some(({ message }) => message.type === 'revoked' && message.subject === subject);
+      expect(await twin.accept(noticeOf(issuer, { type: 'revoked', subject }, clock.now()), issuer.did)).toBe(true);
+      if (!isHeard) {
+        await systemClock.sleep(50);
+        expect(has()).toBe(false);
+        clock.advance(1_000);
+      }
+      await line.until(has);
+    }
+    line.close();
+  });
+
   test('two that are handed in at once are both kept, in one order for all', async () => {
     const line = listen(member, null);
     await line.until((messages) => messages.length >= 2);

@@ -38,6 +38,8 @@ export interface EventBroker extends AsyncDisposable {
   readonly members: Set<Did>;
   readonly accreditors: Set<Did>;
   readonly sqlite: Sqlite<EventTables>;
+  /** Another process over the same rows; what it says between processes may be lost on its way. */
+  readonly twin: (isHeard: boolean) => Promise<Events>;
   /** Ends the service as a crash of the process would, and starts another over the same rows. */
   readonly stop: () => Promise<void>;
   readonly start: () => Promise<void>;
@@ -51,7 +53,8 @@ export const startEventBroker = async (
   const { sqlite, store } = await openEventStore();
   const members = new Set<Did>();
   const accreditors = new Set<Did>();
-  const make = () =>
+  const between = createWakeups(silentLogger);
+  const make = (wakeups = between) =>
     startEvents({
       store,
       keys: party.keys,
@@ -61,7 +64,7 @@ export const startEventBroker = async (
         issuerOf: async (subject) => (subject.startsWith('urn:uuid:membership') ? party.did : undefined),
       },
       resolver: party.resolver,
-      wakeups: createWakeups(silentLogger),
+      wakeups,
       clock,
       log: silentLogger,
       ...(options.limits === undefined ? {} : { limits: options.limits }),
@@ -82,6 +85,7 @@ export const startEventBroker = async (
     accreditors,
     sqlite,
     events: () => events,
+    twin: (isHeard) => make(isHeard ? between : createWakeups(silentLogger)),
     stop: async () => {
       await events[Symbol.asyncDispose]();
       await party.down();
