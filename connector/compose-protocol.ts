@@ -8,6 +8,7 @@ import { createAgreementSigner } from './adapters/crypto/agreement-signer.ts';
 import { readPolicyTemplates } from './adapters/files/policy-templates.ts';
 import { createPathCheck } from './adapters/files/upstream-paths.ts';
 import { createSqlCatalogStore } from './adapters/sql/catalog-store.ts';
+import { createProcessCache, noCache } from './adapters/sql/process-cache.ts';
 import { createSqlProcessStore } from './adapters/sql/process-store.ts';
 import {
   type AgreementSources,
@@ -194,8 +195,8 @@ const composeNegotiations = (
 const composeProcesses = (base: Base, parts: ProtocolParts, catalog: ReturnType<typeof composeCatalog>) => {
   const { did, clock, newId, log, transport, client, db } = base;
   const sources: AgreementSources = {
-    negotiations: createSqlProcessStore(db, 'negotiations'),
-    transfers: createSqlProcessStore(db, 'transfers'),
+    negotiations: createSqlProcessStore(db, 'negotiations', base.isShared ? noCache() : createProcessCache()),
+    transfers: createSqlProcessStore(db, 'transfers', base.isShared ? noCache() : createProcessCache()),
     catalog: catalog.store,
     catalogs: catalog.catalogs,
     did,

@@ -161,12 +161,13 @@ const countersign = async (its: Exchanged, options: NegotiationOptions, row: Neg
   await amendProcess(
     its,
     row,
-    // Kept once: each change calls for the owner's side again, and that would sign again while this delivery is under way.
+    // Kept once, and without calling for the owner's side: that is at work here, and its task stays until it is done.
     (current): Amendment<NegotiationData> | undefined =>
       current.data.status === 'signed'
         ? undefined
         : {
             data: { ...current.data, agreement: signed, status: 'signed', signedAt },
+            work: false,
             tasks: [voidTask(current, signedAt)],
           },
   );

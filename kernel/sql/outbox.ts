@@ -169,8 +169,15 @@ const renewLeases = async ({ db, clock, holder, leaseMs }: Worker): Promise<void
     .execute();
 };
 
-/** Runs one task and takes it away, or puts it back for later; not when another has it by now. */
-const runTask = async ({ db, clock, random, log, handlers, holder }: Worker, task: Task): Promise<void> => {
+/** Takes away what was done since the last time, all at once. */
+const removeTasks = async ({ db }: Worker, tasks: readonly Task[]): Promise<void> => {
+  if (tasks.length === 0) return;
+  const keys = tasks.map(({ topic, id }) => sql`(${topic}, ${id})`);
+  await sql`delete from outbox where (topic, id) in (values ${sql.join(keys)})`.execute(db);
+};
+
+/** Runs one task; what is not done is put back for later, unless another has it by now. */
+const runTask = async ({ db, clock, random, log, handlers, holder }: Worker, task: Task): Promise<TaskResult> => {
   let result: TaskResult = 'later';
   try {
     result = (await handlers[task.topic]?.(task)) ?? 'done';
@@ -178,10 +185,7 @@ const runTask = async ({ db, clock, random, log, handlers, holder }: Worker, tas
     const { topic, id, subject, attempts } = task;
     log.warn({ error, topic, id, subject, attempts }, 'a task failed and is tried again');
   }
-  if (result === 'done') {
-    await db.deleteFrom('outbox').where('topic', '=', task.topic).where('id', '=', task.id).execute();
-    return;
-  }
+  if (result === 'done') return result;
   const attempts = task.attempts + 1;
   await db
     .updateTable('outbox')
@@ -190,6 +194,7 @@ const runTask = async ({ db, clock, random, log, handlers, holder }: Worker, tas
     .where('id', '=', task.id)
     .where('holder', '=', holder)
     .execute();
+  return result;
 };
 
 const endLeases = async ({ db }: Worker, topics: readonly string[]): Promise<void> => {
@@ -218,13 +223,16 @@ export const startOutbox = (options: OutboxOptions): OutboxWorker => {
   const topics = Object.keys(handlers);
   const stopped = new AbortController();
   const running = new Set<Promise<void>>();
+  /** Done, and still in the rows: a crash lets them run again, as any other moment does. */
+  let done: Task[] = [];
   let renewedAt = clock.now();
   let awake = Promise.withResolvers<void>();
   const wake = () => awake.resolve();
 
   const start = (task: Task): void => {
-    const work = runTask(worker, task).catch((error: unknown) =>
-      log.error({ error, id: task.id }, 'a task could not be put back'),
+    const work = runTask(worker, task).then(
+      (result) => void (result === 'done' && done.push(task)),
+      (error: unknown) => log.error({ error, id: task.id }, 'a task could not be put back'),
     );
     const tracked: Promise<void> = work.finally(() => {
       running.delete(tracked);
@@ -249,9 +257,21 @@ export const startOutbox = (options: OutboxOptions): OutboxWorker => {
     if (running.size > 0) await renewLeases(worker);
   };
 
+  const clear = async (): Promise<void> => {
+    const tasks = done;
+    done = [];
+    try {
+      await removeTasks(worker, tasks);
+    } catch (error) {
+      done = [...tasks, ...done];
+      throw error;
+    }
+  };
+
   const round = async (): Promise<void> => {
     awake = Promise.withResolvers<void>();
     await renew();
+    await clear();
     const free = maxConcurrent - running.size;
     const tasks = free > 0 ? await claimTasks(worker, topics, free) : [];
     for (const task of tasks) start(task);
@@ -279,6 +299,7 @@ export const startOutbox = (options: OutboxOptions): OutboxWorker => {
       wake();
       await looping;
       await Promise.all(running);
+      await clear().catch((error: unknown) => log.warn({ error }, 'what was done runs again at the next start'));
     },
   };
 };

@@ -1,6 +1,7 @@
 import type { Kysely } from 'kysely';
 import { describe, expect, test } from 'vitest';
 import { createMemoryProcessStore } from '../../connector/adapters/memory/process-store.ts';
+import { createProcessCache } from '../../connector/adapters/sql/process-cache.ts';
 import {
   createSqlProcessStore,
   type ProcessTables,
@@ -10,6 +11,7 @@ import type { ProcessRow, ProcessStore } from '../../connector/exchange/ports.ts
 import type { Did, ParticipantId } from '../../contracts/ids.ts';
 import { migrate } from '../../kernel/sql/migrate.ts';
 import { outboxMigrations } from '../../kernel/sql/outbox.ts';
+import { openSqlite } from '../../kernel/sql/sqlite.ts';
 import { databases, onDatabases } from '../support/databases.ts';
 
 type Row = ProcessRow<'REQUESTED' | 'DONE', 'go', { readonly note: string }>;
@@ -37,6 +39,12 @@ const received = (id: string) => ({ peer, id, bodyHash: 'h', status: 200, answer
 
 const adapters: Readonly<Record<string, () => Promise<Store>>> = {
   memory: async () => createMemoryProcessStore('things'),
+  'sqlite, remembered': async () => {
+    const { db } = openSqlite<ProcessTables>({ path: ':memory:' });
+    await migrate(db, 'outbox', outboxMigrations as never);
+    await migrate(db, 'process', processMigrations);
+    return createSqlProcessStore(db, 'things', createProcessCache());
+  },
   ...onDatabases(async (db: Kysely<ProcessTables>) => {
     await migrate(db, 'outbox', outboxMigrations as never);
     await migrate(db, 'process', processMigrations);

@@ -1,5 +1,6 @@
 import { Hono } from 'hono';
 import type { Kysely } from 'kysely';
+import { createProcessCache } from '../../connector/adapters/sql/process-cache.ts';
 import {
   createSqlProcessStore,
   type ProcessTables,
@@ -243,7 +244,7 @@ export const startParty = async (network: Network, options: PartyOptions): Promi
   };
   const negotiations = createNegotiations({
     ...shared,
-    store: mortal(createSqlProcessStore(db, 'negotiations'), options.dieAt),
+    store: mortal(createSqlProcessStore(db, 'negotiations', createProcessCache()), options.dieAt),
     agreements,
     offers: {
       find: async (_participant, _caller, dataset, id) =>
@@ -272,7 +273,7 @@ export const startParty = async (network: Network, options: PartyOptions): Promi
   });
   const transfers = createTransfers({
     ...shared,
-    store: createSqlProcessStore(db, 'transfers'),
+    store: createSqlProcessStore(db, 'transfers', createProcessCache()),
     pusher: options.pusher ?? { push: async () => ({ state: 'delivered' }), stop: () => undefined },
     pushInbox: {
       open: (_participant, pid) => ({

@@ -14,6 +14,7 @@ import type {
   ReceivedMessage,
   SaveResult,
 } from '../../exchange/ports.ts';
+import { noCache, type ProcessCache } from './process-cache.ts';
 
 /** Processes of negotiation and transfer, the messages they accepted, and the tasks they ask for, in one database. */
 
@@ -331,10 +332,26 @@ const applyChange = async <State extends string, Kind extends string, Data>(
   });
 };
 
-/** The store of one protocol's processes over SQL. */
+const save = async <State extends string, Kind extends string, Data>(
+  db: Tables,
+  protocol: string,
+  change: ProcessChange<State, Kind, Data>,
+): Promise<SaveResult> => {
+  try {
+    await db.transaction().execute((transaction) => applyChange(transaction, protocol, change));
+    return 'saved';
+  } catch (error) {
+    if (error instanceof Refused) return error.result;
+    if (error instanceof AppError) throw error;
+    throw new AppError('internal-error', { cause: error });
+  }
+};
+
+/** The store of one protocol's processes over SQL; `cache` only where no other process changes them. */
 export const createSqlProcessStore = <State extends string, Kind extends string, Data>(
   db: Tables,
   protocol: string,
+  cache: ProcessCache<ProcessRow<State, Kind, Data>> = noCache(),
 ): ProcessStore<State, Kind, Data> => {
   const one = (participant: ParticipantId) =>
     db.selectFrom('process').selectAll().where('protocol', '=', protocol).where('participant', '=', participant);
@@ -346,11 +363,14 @@ export const createSqlProcessStore = <State extends string, Kind extends string,
       .execute();
     return rows.map((row) => decode<State, Kind, Data>(row));
   };
+  const find = async (participant: ParticipantId, pid: string) => {
+    const known = cache.find(participant, pid);
+    if (known !== undefined) return known;
+    const row = await one(participant).where('pid', '=', pid).executeTakeFirst();
+    return row === undefined ? undefined : decode<State, Kind, Data>(row);
+  };
   return {
-    find: async (participant, pid) => {
-      const row = await one(participant).where('pid', '=', pid).executeTakeFirst();
-      return row === undefined ? undefined : decode(row);
-    },
+    find,
     findByName: async (participant, name, value) => {
       const found = await db
         .selectFrom('process_name')
@@ -360,9 +380,7 @@ export const createSqlProcessStore = <State extends string, Kind extends string,
         .where('name', '=', name)
         .where('value', '=', value)
         .executeTakeFirst();
-      const row =
-        found === undefined ? undefined : await one(participant).where('pid', '=', found.pid).executeTakeFirst();
-      return row === undefined ? undefined : decode(row);
+      return found === undefined ? undefined : find(participant, found.pid);
     },
     list: async (participant, page) => paged(one(participant), page),
     listGroup: async (participant, { name, value }, page) => {
@@ -394,16 +412,12 @@ export const createSqlProcessStore = <State extends string, Kind extends string,
         newest: row.newest,
       };
     },
-    save: async (change) => {
-      try {
-        await db.transaction().execute((transaction) => applyChange(transaction, protocol, change));
-        return 'saved';
-      } catch (error) {
-        if (error instanceof Refused) return error.result;
-        if (error instanceof AppError) throw error;
-        throw new AppError('internal-error', { cause: error });
-      }
-    },
+    save: (change) =>
+      cache.changing(
+        change.row,
+        () => save(db, protocol, change),
+        (result) => (result === 'saved' ? change.row : undefined),
+      ),
   };
 };
 
