@@ -1,11 +1,14 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { z } from 'zod';
+import { registerLog } from '../../broker/adapters/evm/deploy.ts';
 import { toBase64Url, utf8 } from '../../contracts/bytes.ts';
+import { issuerMetadata } from '../../contracts/dcp/messages.ts';
 import { brokerInfoPath } from '../../contracts/events.ts';
 import { leafHash } from '../../contracts/ledger/tree.ts';
 import { systemClock } from '../../kernel/clock.ts';
 import { nodeCrypto } from '../../kernel/crypto.ts';
 import { seededRandom } from '../../kernel/random.ts';
+import { startAnchorWorld } from '../support/anchor-world.ts';
 import { until } from '../support/broker-bench.ts';
 import {
   type BrokerMember,
@@ -15,6 +18,9 @@ import {
   type SharedBroker,
   sharedBroker,
 } from '../support/broker-processes.ts';
+import { requestBody, startHolder } from '../support/holder.ts';
+import { anchorEnv, covering, keepMining } from '../support/hub-anchors.ts';
+import { follow } from '../support/hub-events.ts';
 import { insist, listener } from '../support/hub-listener.ts';
 import { agreementEventOf, agreementOf, inviteTo, joiningOf, postAs } from '../support/hub-members.ts';
 import { type HubParty, startHubParty } from '../support/hub-parties.ts';
@@ -44,6 +50,7 @@ const numberUpTo = (limit: number): number => Math.floor(((random.bytes(1)[0] ??
 
 const promiseForm = z.object({ payload: z.string() });
 const shownParticipants = z.object({ participants: z.array(z.unknown()) });
+const statusListForm = z.object({ credentialSubject: z.object({ encodedList: z.string() }) });
 const promised = z.object({ index: z.string(), leafHash: z.string() });
 
 /** What the log promised for a registration: where the entry stands, and what it is. */
@@ -241,4 +248,65 @@ describe.skipIf(!hasPostgres())('a broker of several processes', () => {
     await until(() => (lines.every(({ linesOf }) => linesOf().includes(`keys ${party.did}`)) ? true : undefined));
     for (const { faults } of lines) expect(faults).toEqual([]);
   }, 60_000);
+
+  test('a credential that was asked for at one process and revoked at another is revoked for a member at the third', async () => {
+    const holder = keep(await startHolder(52));
+    const code = await inviteTo(memberAt(0).process(), holder.did);
+    expect((await postAs(holder, at(1), '/log/entries', await joiningOf(holder, code))).status).toBe(201);
+    const metadata = issuerMetadata.parse(await (await fetch(`${at(2).origin}/dcp/metadata`)).json());
+    const body = requestBody('p', [metadata.credentialsSupported[0]?.id ?? '']);
+    expect((await holder.post(broker.bench.did, `${at(2).origin}/dcp/credentials`, body)).status).toBe(201);
+    const { operate } = memberAt(0).process();
+    const id = await until(async () => {
+      const items = (await operate('GET', '/v1/credentials')).body.items as { id: string; holder: string }[];
+      return items.find((item) => item.holder === holder.did)?.id;
+    });
+    const member = keep(await startHubParty());
+    await join(member, 0);
+    const status = keep(await follow(member, at(2), {}));
+    await until(() => (status.check([id], 'strict').state === 'good' ? true : undefined));
+    const path = `/v1/credentials/${encodeURIComponent(id)}/revocation`;
+    // Killed as soon as it has answered: whatever it had not said yet is said by another.
+    const revoked = await memberAt(1).process().operate('POST', path, { reason: 'fraud' });
+    await memberAt(1).process().kill();
+    expect(revoked.status).toBe(200);
+    await until(() => (status.check([id], 'strict').state === 'revoked' ? true : undefined));
+    await memberAt(1).start();
+    const lists = await Promise.all(
+      broker.members.map(async ({ origin }) => await (await fetch(`${origin}/status/revocation-1`)).text()),
+    );
+    const bitsOf = (jwt: string) => JSON.parse(Buffer.from(jwt.split('.')[1] ?? '', 'base64url').toString());
+    const shown = lists.map((jwt) => statusListForm.parse(bitsOf(jwt)).credentialSubject.encodedList);
+    expect(new Set(shown).size).toBe(1);
+  }, 120_000);
+});
+
+describe.skipIf(!hasPostgres())('anchors of a broker of several processes', () => {
+  test('are made by the process that writes, and by the next when it is killed', async () => {
+    const world = keep(await startAnchorWorld({ isRegistered: false }));
+    const own = keep(await startPostgres());
+    const anchoring = keep(await sharedBroker(await own.database(), 2, anchorEnv(world)));
+    await Promise.all(anchoring.members.map(({ start }) => start()));
+    const { origin } = await readLog(anchoring.bench.origin);
+    keep(keepMining(world));
+    await registerLog(world.operator, {
+      contract: world.target.contract,
+      origin,
+      owner: world.options.account.address,
+    });
+    const logUrl = `${anchoring.bench.origin}${origin.slice(origin.indexOf('/'))}`;
+    await covering(logUrl, 1);
+    const writing = await Promise.all(anchoring.members.map(isWriter));
+    const [writer, other] = writing[0] ? anchoring.members : anchoring.members.toReversed();
+    if (writer === undefined || other === undefined) throw new Error('there are two');
+    const shown = (await other.process().operate('GET', '/v1/status')).body;
+    expect(shown.anchoring).toMatchObject({ newestFinal: { size: expect.any(String) }, isStopped: false });
+    await writer.process().kill();
+    const member = keep(await startHubParty());
+    const code = await inviteTo(other.process(), member.did);
+    const hub = { did: anchoring.bench.did, origin: other.origin };
+    expect((await postAs(member, hub, '/log/entries', await joiningOf(member, code))).status).toBe(201);
+    await covering(logUrl, 2);
+    await writer.start();
+  }, 120_000);
 });

@@ -9,9 +9,10 @@ import { readPolicy, verifyNote } from '../../contracts/ledger/note.ts';
 import { type Clock, systemClock } from '../../kernel/clock.ts';
 import { nodeCrypto } from '../../kernel/crypto.ts';
 import { keccak256 } from '../../kernel/keccak.ts';
-import { type AnchorWorld, startAnchorWorld } from '../support/anchor-world.ts';
+import { startAnchorWorld } from '../support/anchor-world.ts';
 import { anvilKeys } from '../support/anvil.ts';
 import { type BrokerBench, brokerBench, until } from '../support/broker-bench.ts';
+import { anchorEnv, covering, keepMining } from '../support/hub-anchors.ts';
 import { joinHub } from '../support/hub-members.ts';
 import { startHubParty } from '../support/hub-parties.ts';
 
@@ -37,43 +38,6 @@ const infoOf = async ({ origin }: BrokerBench) => {
 const startHub = async (env: Record<string, string> = {}) => {
   const bench = keep(await brokerBench(env));
   return { bench, broker: keep(await bench.start()) };
-};
-
-/** Makes blocks until it is disposed. */
-const keepMining = ({ anvil }: AnchorWorld): AsyncDisposable => {
-  const stop = new AbortController();
-  const loop = async (): Promise<void> => {
-    while (!stop.signal.aborted) {
-      await anvil.mine();
-      await systemClock.sleep(50, stop.signal);
-    }
-  };
-  const looping = loop();
-  return {
-    [Symbol.asyncDispose]: async () => {
-      stop.abort();
-      await looping;
-    },
-  };
-};
-
-const anchorEnv = ({ anvil, target }: AnchorWorld): Record<string, string> => ({
-  STEKKER_ANCHOR_RPC: anvil.url,
-  STEKKER_ANCHOR_CHAIN_ID: anvil.chainId,
-  STEKKER_ANCHOR_CONTRACT: target.contract,
-  STEKKER_ANCHOR_KEY: anvilKeys[1],
-  STEKKER_ANCHOR_SECONDS: '1',
-});
-
-/** The first final anchor that covers an entry, once there is one. */
-const covering = async (logUrl: string, index: number) => {
-  for (let tries = 0; tries < 600; tries += 1) {
-    const answer = await fetch(`${logUrl}/anchors/newest?covers=${index}`);
-    if (answer.status === 200) return anchoredCheckpoint.parse(await answer.json());
-    expect(answer.status).toBe(404);
-    await systemClock.sleep(50);
-  }
-  throw new Error(`no final anchor covers entry ${index}`);
 };
 
 /** The size of a checkpoint whose signature and anchor hold, for a reader that trusts the block. */

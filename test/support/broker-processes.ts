@@ -101,7 +101,7 @@ export const readLog = async (origin: string) => {
     }
     return entries;
   };
-  return { base, checkpointOf, entriesOf };
+  return { origin: info.log.origin, base, checkpointOf, entriesOf };
 };
 
 /** The root of the first entries of a log. */
