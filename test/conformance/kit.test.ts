@@ -41,6 +41,16 @@ describe('the official cases', () => {
     expect(results).toHaveLength(65);
   });
 
+  test('all pass on a connector without extensions', async () => {
+    const its = readSettings(await settingsAtFreePorts(), caseNames);
+    await using _connector = await startScenario({ settings: its, extensions: 'none' });
+    const announced = async ({ baseUrl }: KitSettings) => (await fetch(`${baseUrl}/.well-known/stekker`)).status;
+    expect([await announced(settings), await announced(its)]).toEqual([200, 404]);
+    const results = await runKit({ settings: its });
+    expect(failuresOf(results)).toEqual([]);
+    expect(results).toHaveLength(65);
+  });
+
   test('all pass through a proxy that spoils nothing', async () => {
     await using proxy = await startProxy(settings);
     const results = await runKit({ settings: proxy.settings });

@@ -20,6 +20,7 @@ import { startScenario } from './scenario/connector.ts';
 const usage = `npm run conformance -- [options] [CASE…]
   --properties FILE   test the connector that runs where this file says, and start none
   --official FOLDER   run the official kit, whose classes and jars are in FOLDER, instead of the project's own
+  --extensions WORDS  announce and serve these extensions of ours only: all, none, or names
   --log               print the log of the connector that is started
 CASE is the name of a case or of a group: CN:01-03, TP_C. All cases unless said otherwise.`;
 
@@ -65,6 +66,7 @@ const main = async (): Promise<number> => {
     options: {
       properties: { type: 'string' },
       official: { type: 'string' },
+      extensions: { type: 'string', default: 'all' },
       log: { type: 'boolean' },
       help: { type: 'boolean' },
     },
@@ -80,7 +82,7 @@ const main = async (): Promise<number> => {
   const settings = readSettings(text, caseNames);
   if (values.properties !== undefined) return runOwn(settings, names);
   const log = createLogger({ name: 'connector', level: values.log === true ? 'info' : 'silent' });
-  await using _connector = await startScenario({ settings, log });
+  await using _connector = await startScenario({ settings, log, extensions: values.extensions });
   // Awaited here: the connector stops when this function ends.
   return await (values.official === undefined ? runOwn(settings, names) : runOfficial(values.official, text));
 };

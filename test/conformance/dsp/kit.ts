@@ -128,20 +128,14 @@ const runCase = async (world: World, name: CaseName): Promise<CaseResult> => {
 export interface KitOptions {
   readonly settings: KitSettings;
   readonly names?: readonly CaseName[];
-  /** Cases at once; they have nothing in common but the connector. */
-  readonly together?: number;
   readonly onResult?: (result: CaseResult) => void;
 }
 
-const defaultTogether = 8;
+/** Cases at once; they have nothing in common but the connector. */
+const together = 8;
 
 /** Runs the cases, all of them by default; the results in the order of the names. */
-export const runKit = async ({
-  settings,
-  names = caseNames,
-  together,
-  onResult,
-}: KitOptions): Promise<readonly CaseResult[]> => {
+export const runKit = async ({ settings, names = caseNames, onResult }: KitOptions): Promise<readonly CaseResult[]> => {
   const desk = createDesk();
   const { host, port, callbackAddress } = settings;
   const basePath = new URL(callbackAddress).pathname.replace(/\/+$/, '');
@@ -156,6 +150,6 @@ export const runKit = async ({
       onResult?.(result);
     }
   };
-  await Promise.all(Array.from({ length: together ?? defaultTogether }, work));
+  await Promise.all(Array.from({ length: together }, work));
   return results;
 };

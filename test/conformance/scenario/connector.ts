@@ -23,6 +23,8 @@ export interface ScenarioOptions {
   readonly settings: KitSettings;
   /** Before each decision: the official kit must see each state. */
   readonly pauseMs?: number;
+  /** As STEKKER_EXTENSIONS: all of them unless said otherwise. */
+  readonly extensions?: string;
   readonly log?: Logger;
 }
 
@@ -77,12 +79,17 @@ const agreementsIn = ({ idOf }: KitSettings): readonly HeldAgreement[] =>
 export const startScenario = async ({
   settings,
   pauseMs = defaultPauseMs,
+  extensions = 'all',
   log = silentLogger,
 }: ScenarioOptions): Promise<AsyncDisposable> => {
   const { baseUrl, agentId, negotiationTrigger, transferTrigger } = settings;
   await using stack = new AsyncDisposableStack();
   const bench = stack.use(
-    await connectorBench({ STEKKER_PUBLIC_URL: baseUrl, STEKKER_PUBLIC_PORT: new URL(baseUrl).port }),
+    await connectorBench({
+      STEKKER_PUBLIC_URL: baseUrl,
+      STEKKER_PUBLIC_PORT: new URL(baseUrl).port,
+      STEKKER_EXTENSIONS: extensions,
+    }),
   );
   const did = didOf(baseUrl);
   if (did !== agentId) throw new Error(`at ${baseUrl} the connector is ${did}, and not ${agentId}`);
