@@ -5,6 +5,7 @@ import { toBase64Url, utf8 } from '../../contracts/bytes.ts';
 import { issuerMetadata } from '../../contracts/dcp/messages.ts';
 import { brokerInfoPath } from '../../contracts/events.ts';
 import { leafHash } from '../../contracts/ledger/tree.ts';
+import { storePage } from '../../contracts/store.ts';
 import { systemClock } from '../../kernel/clock.ts';
 import { nodeCrypto } from '../../kernel/crypto.ts';
 import { seededRandom } from '../../kernel/random.ts';
@@ -18,13 +19,15 @@ import {
   type SharedBroker,
   sharedBroker,
 } from '../support/broker-processes.ts';
+import { startProvider } from '../support/catalog-provider.ts';
 import { requestBody, startHolder } from '../support/holder.ts';
 import { anchorEnv, covering, keepMining } from '../support/hub-anchors.ts';
-import { follow } from '../support/hub-events.ts';
+import { follow, us } from '../support/hub-events.ts';
 import { insist, listener } from '../support/hub-listener.ts';
 import { agreementEventOf, agreementOf, inviteTo, joiningOf, postAs } from '../support/hub-members.ts';
 import { type HubParty, startHubParty } from '../support/hub-parties.ts';
 import { hasPostgres, type Postgres, startPostgres } from '../support/postgres.ts';
+import { atLast } from '../support/settled.ts';
 
 /**
  * A broker of three processes on one real PostgreSQL: each serves everybody, one writes the log. One after the other is
@@ -278,6 +281,62 @@ describe.skipIf(!hasPostgres())('a broker of several processes', () => {
     const bitsOf = (jwt: string) => JSON.parse(Buffer.from(jwt.split('.')[1] ?? '', 'base64url').toString());
     const shown = lists.map((jwt) => statusListForm.parse(bitsOf(jwt)).credentialSubject.encodedList);
     expect(new Set(shown).size).toBe(1);
+  }, 120_000);
+
+  test('catalogs are read by one process at a time, and by another when that is killed; every process shows them', async () => {
+    const provider = await startProvider(broker.bench.did);
+    keep(provider.party);
+    await join(provider.party, 0);
+    const titlesAt = async (index: number, q: string): Promise<string[]> => {
+      const page: unknown = await (await fetch(`${at(index).origin}/store/offers?q=${q}`)).json();
+      return storePage.parse(page).entries.map(({ title }) => title);
+    };
+    for (const [index, name] of ['Amstel', 'Vecht', 'Zaan'].entries()) {
+      const upstream = { kind: 'file', path: `/data/${name}` } as const;
+      await provider.catalog.addAsset(us, { id: `urn:asset:${name}`, title: name, keywords: [], upstream });
+      const rules = { permission: [{ action: 'use' }] };
+      await provider.catalog.addOffer(us, { id: `urn:offer:${name}`, asset: `urn:asset:${name}`, rules });
+      await memberAt(index).process().kill(); // one of the three reads the catalogs
+      const { operate } = memberAt(index + 1).process();
+      const asked = await operate('POST', '/v1/store/harvest', { member: provider.party.did });
+      expect(asked.status).toBe(202);
+      for (const other of [index + 1, index + 2])
+        await atLast(`${name} at ${other}`, async () =>
+          (await titlesAt(other, name.toLowerCase())).length === 1 ? true : undefined,
+        );
+      await atLast('the result of the reading', async () => {
+        const { harvest } = (await operate('GET', '/v1/status')).body as { harvest: { datasets: number } };
+        return harvest.datasets === index + 1 ? true : undefined;
+      });
+      await memberAt(index).start();
+    }
+  }, 200_000);
+
+  test('a database that goes away and comes back stops no process for good', async () => {
+    const [provider, consumer] = [keep(await startHubParty()), keep(await startHubParty())];
+    await join(provider, 0);
+    await join(consumer, 1);
+    const before = await register(provider, agreementOf('before', provider, consumer).body, 0);
+    const line = keep(listener(consumer, at(2)));
+    await until(() => (line.isListening() ? true : undefined));
+    await postgres.restart();
+    const kept: Kept[] = [];
+    for (const [index] of broker.members.entries()) {
+      const { body } = agreementOf(`after-${index}`, provider, consumer);
+      await insist('an entry behind the restart', async () => {
+        const answer = await postAs(provider, at(index), '/log/entries', body);
+        if (answer.status === 201 || answer.status === 200) kept.push(await keptOf(answer));
+        return answer.status < 300;
+      });
+    }
+    expect(new Set([before, ...kept].map(({ index }) => index)).size).toBe(1 + kept.length);
+    const late = keep(await startHubParty());
+    await join(late, 0);
+    await atLast('the news of who joined', async () =>
+      line.linesOf().includes(`keys ${late.did}`) ? true : undefined,
+    );
+    expect(line.faults).toEqual([]);
+    for (const { origin } of broker.members) expect((await fetch(`${origin}/health`)).status).toBe(200);
   }, 120_000);
 });
 
