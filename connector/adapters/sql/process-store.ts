@@ -226,6 +226,12 @@ const saveNames = async (
 ): Promise<void> => {
   const { protocol, participant, pid } = values;
   for (const [name, value] of Object.entries(names)) {
+    const { numInsertedOrUpdatedRows } = await db
+      .insertInto('process_name')
+      .values({ protocol, participant, name, value, pid })
+      .onConflict((conflict) => conflict.doNothing())
+      .executeTakeFirst();
+    if (numInsertedOrUpdatedRows === 1n) continue;
     const taken = await db
       .selectFrom('process_name')
       .select('pid')
@@ -234,9 +240,7 @@ const saveNames = async (
       .where('name', '=', name)
       .where('value', '=', value)
       .executeTakeFirst();
-    if (taken !== undefined && taken.pid !== pid) throw new Refused('name-taken');
-    if (taken === undefined)
-      await db.insertInto('process_name').values({ protocol, participant, name, value, pid }).execute();
+    if (taken?.pid !== pid) throw new Refused('name-taken');
   }
 };
 
