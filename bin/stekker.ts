@@ -16,6 +16,7 @@ const commands: Readonly<Record<string, () => Promise<Command>>> = {
   offers: async () => (await import('./commands/offers.ts')).offers,
   fetch: async () => (await import('./commands/fetch.ts')).fetchData,
   usage: async () => (await import('./commands/usage.ts')).usage,
+  amend: async () => (await import('./commands/amend.ts')).amend,
   end: async () => (await import('./commands/end.ts')).end,
   receipt: async () => (await import('./commands/receipt.ts')).receipt,
   invite: async () => (await import('./commands/invite.ts')).invite,

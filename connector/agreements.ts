@@ -16,7 +16,7 @@ import type {
   Terms,
 } from './data-plane/ports.ts';
 import type { MeteredAgreement } from './metering/ports.ts';
-import type { NegotiationRow, NegotiationStore } from './negotiation/ports.ts';
+import type { AgreementStatus, NegotiationRow, NegotiationStore } from './negotiation/ports.ts';
 import { rulesOf } from './negotiation/rules.ts';
 import type { Agreements, TransferRow, TransferStore } from './transfer/ports.ts';
 
@@ -102,13 +102,15 @@ export const transferAgreements = (its: Negotiations): Agreements => ({
   },
 });
 
+const isOver = (status: AgreementStatus): boolean => ['ended', 'superseded', 'void'].includes(status);
+
 /** For the provider's data plane (wire §4): what was agreed, and where the bytes come from. */
 export const accessTerms = (its: AgreementSources): Terms => ({
   find: async (participant, agreementId): Promise<AccessTerms | 'ended' | undefined> => {
     const row = await findRow(its, participant, agreementId);
     if (row === undefined || row.process.role !== 'provider' || row.data.agreement === null) return undefined;
     const { data } = row;
-    if (data.status === 'ended' || data.status === 'void') return 'ended';
+    if (isOver(data.status)) return 'ended';
     if (data.status !== 'in-force') return undefined;
     const asset = await its.catalog.read.asset(participant, data.dataset);
     const offer = await its.catalog.read.offer(participant, data.offerId);
@@ -156,7 +158,7 @@ const consumed = async (
 ): Promise<ConsumedTransfer | 'ended' | undefined> => {
   const row = await findRow(its, participant, agreementId);
   if (row === undefined || row.process.role !== 'consumer') return undefined;
-  if (row.data.status === 'ended' || row.data.status === 'void') return 'ended';
+  if (isOver(row.data.status)) return 'ended';
   const transfer = await newestStarted(its, participant, agreementId);
   const address = transfer?.data.dataAddress;
   if (transfer?.peerPid == null || address == null) return undefined;

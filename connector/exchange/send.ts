@@ -92,6 +92,7 @@ export interface Amendment<Data> {
   /** Whether the owner's side should look; it does unless told otherwise. */
   readonly work?: boolean;
   readonly tasks?: readonly LaterTask[];
+  readonly names?: Readonly<Record<string, string>>;
   /** The token of the caller who brought it. */
   readonly token?: UsedToken | undefined;
 }
@@ -110,9 +111,9 @@ export const amendProcess = async <State extends string, Kind extends string, Da
     const row = await mustFind(its, place.participant, place.pid);
     const amendment = change(row);
     if (amendment === undefined) return { result: row };
-    const { data, work = true, tasks, token } = amendment;
+    const { data, work = true, tasks, names, token } = amendment;
     const next = { ...row, data, updatedAt: its.clock.now(), version: row.version + 1 };
-    const extras = { ...extrasOf({ tasks }), ...(token === undefined ? {} : { token }) };
+    const extras = { ...extrasOf({ tasks, names }), ...(token === undefined ? {} : { token }) };
     return { change: { row: next, send: false, work, ...extras }, result: next };
   });
 

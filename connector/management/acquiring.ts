@@ -83,7 +83,12 @@ interface Wish {
   readonly ask?: JsonObject | undefined;
   readonly mandate?: WantedMandate | 'operator' | undefined;
   readonly push?: boolean | undefined;
+  /** The agreement that the new one takes the place of. */
+  readonly amends?: string | undefined;
 }
+
+/** What an agreement is to be replaced by: an offer of its dataset, and how it is asked for. */
+export type Replacement = Pick<Wish, 'offer' | 'ask' | 'mandate'>;
 
 /** As provider, to a consumer who has not asked. */
 interface Invitation {
@@ -98,6 +103,16 @@ export interface Acquiring {
   readonly begin: (participant: ParticipantId, wish: Wish) => Promise<NegotiationRecord>;
   /** Offers a consumer what it has not asked for. */
   readonly invite: (participant: ParticipantId, invitation: Invitation) => Promise<NegotiationRecord>;
+  /**
+   * Begins a negotiation whose agreement takes the place of one in force (dsp §12.3), as whichever side we are in it.
+   *
+   * @throws AppError `not-found`, `agreement-ended`, `body-invalid` for a provider that names no offer.
+   */
+  readonly amend: (
+    participant: ParticipantId,
+    agreementId: string,
+    replacement: Replacement,
+  ) => Promise<NegotiationRecord>;
   /** Begins a transfer under an agreement, remembered likewise. */
   readonly beginTransfer: (participant: ParticipantId, agreementId: string, push?: boolean) => Promise<TransferRecord>;
 }
@@ -177,7 +192,7 @@ const begin = async (
   facts: Facts,
 ): Promise<NegotiationRecord> => {
   const { catalogs, bases, negotiations, acquisitions } = options;
-  const { provider, dataset, offer: wanted, ask } = wish;
+  const { provider, dataset, offer: wanted, ask, amends } = wish;
   mustBeEvaluable(wish);
   const found = await catalogs.dataset(participant, provider, dataset);
   const offers = wish.push === true ? found.offers.filter(({ assurance }) => assurance === 'plain-dsp') : found.offers;
@@ -185,10 +200,34 @@ const begin = async (
   await catalogs.pricePlan(participant, provider, offer); // nobody agrees to a price that was not shown
   const { rules, assurance, price } = offer;
   const mandate = mandateFor(offer, wish.mandate);
-  const terms = { participant, provider, dataset, offerId: offer.id, rules, assurance, price, ask, mandate };
+  const terms = { participant, provider, dataset, offerId: offer.id, rules, assurance, price, ask, mandate, amends };
   const row = await negotiations.request({ ...terms, providerBase: await bases.base(provider) });
   await acquisitions.begun({ participant, provider, dataset, negotiation: row.pid });
   return row;
+};
+
+const amend = async (
+  options: AcquiringOptions,
+  participant: ParticipantId,
+  agreementId: string,
+  replacement: Replacement,
+): Promise<NegotiationRecord> => {
+  const row = await options.negotiations.findByAgreement(participant, agreementId);
+  if (row === undefined) throw new AppError('not-found');
+  if (row.data.status !== 'in-force') throw new AppError('agreement-ended');
+  const { peer } = row;
+  const { dataset } = row.data;
+  if (row.process.role === 'consumer') {
+    const wish = { ...replacement, provider: peer, dataset, amends: agreementId };
+    return begin(options, participant, wish, await ownFacts(options, participant, {}));
+  }
+  const fault = (path: string, message: string) => new AppError('body-invalid', { faults: [{ path, message }] });
+  if (replacement.ask !== undefined || replacement.mandate !== undefined)
+    throw fault('/ask', 'a provider offers, and does not ask');
+  if (replacement.offer === undefined) throw fault('/offer', 'is needed: a provider says what it offers instead');
+  const consumerBase = await options.bases.base(peer);
+  const terms = { participant, consumer: peer, consumerBase, dataset, offerId: replacement.offer, amends: agreementId };
+  return options.negotiations.offer(terms);
 };
 
 /** What another process did may not be told here. */
@@ -254,6 +293,8 @@ const awaitAgreement = async (
 const isUseful = ({ process, data }: NegotiationRecord, offer: string | undefined, push = false): boolean => {
   if (push && data.assurance !== 'plain-dsp') return false;
   if (process.state === 'TERMINATED' || data.status === 'ended' || data.status === 'void') return false;
+const isUseful = ({ process, data }: NegotiationRecord, offer: string | undefined): boolean => {
+  if (process.state === 'TERMINATED' || ['ended', 'superseded', 'void'].includes(data.status)) return false;
   return offer === undefined || data.offerId === offer;
 };
 
@@ -371,6 +412,7 @@ export const createAcquiring = (options: AcquiringOptions): Acquiring => {
       const consumerBase = await options.bases.base(consumer);
       return options.negotiations.offer({ participant, consumer, consumerBase, dataset, offerId: offer });
     },
+    amend: (participant, agreementId, replacement) => amend(options, participant, agreementId, replacement),
     begin: async (participant, wish) => begin(options, participant, wish, await ownFacts(options, participant, {})),
   };
 };

@@ -250,7 +250,7 @@ const processMembers = {
   updatedAt: time,
 };
 
-const agreementStatus = z.enum(['none', 'signed', 'in-force', 'ended', 'void']);
+const agreementStatus = z.enum(['none', 'signed', 'in-force', 'ended', 'superseded', 'void']);
 
 export const negotiationView = z
   .object({
@@ -265,6 +265,7 @@ export const negotiationView = z
       .nullable()
       .openapi({ description: 'What our side may agree to without asking.' }),
     agreementId: z.string().nullable(),
+    amends: z.string().nullable().openapi({ description: 'The agreement that its agreement takes the place of.' }),
     status: agreementStatus,
   })
   .openapi('Negotiation');
@@ -374,6 +375,17 @@ export const agreementView = z
   .openapi('Agreement');
 
 export const endOfAgreement = z.strictObject({ reason: z.string().max(1000).default('') }).openapi('EndOfAgreement');
+
+export const newAmendment = z
+  .strictObject({
+    offer: id.optional().openapi({ description: 'The offer that takes its place; a provider must name it.' }),
+    ask: ask.optional(),
+    mandate: z
+      .union([mandate, z.literal('operator')], { error: 'is neither a mandate nor operator' })
+      .optional()
+      .openapi({ description: 'What may be agreed to without asking; `operator` leaves every answer to a person.' }),
+  })
+  .openapi('NewAmendment');
 
 /** Below the patience of the command line, so that an answer comes before it hangs up. */
 const maxWaitSeconds = 55;

@@ -220,7 +220,8 @@ export type NegotiationRecord = ProcessRecord<{
   readonly price: string;
   readonly mandate?: Mandate | 'operator' | null;
   readonly agreement: { readonly agreement: JsonObject; readonly digest: string } | null;
-  readonly status: 'none' | 'signed' | 'in-force' | 'ended' | 'void';
+  readonly status: 'none' | 'signed' | 'in-force' | 'ended' | 'superseded' | 'void';
+  readonly amends?: { readonly agreement: string };
   readonly ending: Ending | null;
 }>;
 
@@ -242,6 +243,7 @@ export interface Negotiations {
     readonly price: string;
     readonly ask?: JsonObject | undefined;
     readonly mandate?: Mandate | 'operator' | undefined;
+    readonly amends?: string | undefined;
   }) => Promise<NegotiationRecord>;
   /** As provider, to a consumer who has not asked. */
   readonly offer: (terms: {
@@ -250,6 +252,7 @@ export interface Negotiations {
     readonly consumerBase: string;
     readonly dataset: string;
     readonly offerId: string;
+    readonly amends?: string | undefined;
   }) => Promise<NegotiationRecord>;
   readonly decide: (participant: ParticipantId, pid: string, action: NegotiationAction) => Promise<NegotiationRecord>;
   readonly find: (participant: ParticipantId, pid: string) => Promise<NegotiationRecord>;

@@ -10,6 +10,7 @@ import {
   negotiationDecision,
   negotiationView,
   newAcquisition,
+  newAmendment,
   newNegotiation,
   newTransfer,
   transferDecision,
@@ -186,7 +187,7 @@ const transferRoutes = ({ endpoint }: Api, { transfers, acquiring, pushed }: Pro
   );
 };
 
-const agreementRoutes = ({ endpoint }: Api, { negotiations, ends }: ProcessRoutesOptions): void => {
+const agreementRoutes = ({ endpoint }: Api, { negotiations, ends, acquiring }: ProcessRoutesOptions): void => {
   endpoint(
     {
       method: 'get',
@@ -238,6 +239,20 @@ const agreementRoutes = ({ endpoint }: Api, { negotiations, ends }: ProcessRoute
       if ((await negotiations.findByAgreement(participant, params.id)) === undefined) throw new AppError('not-found');
       return must(showAgreement(await ends.end(participant, params.id, body.reason)));
     },
+  );
+  endpoint(
+    {
+      method: 'post',
+      path: '/v1/agreements/{id}/amendment',
+      id: 'amendAgreement',
+      tag,
+      summary: 'Negotiate an agreement that takes the place of this one, which stays in force until it does.',
+      params: byId,
+      body: newAmendment,
+      status: 201,
+      answer: negotiationView,
+    },
+    async ({ participant, params, body }) => showNegotiation(await acquiring.amend(participant, params.id, body)),
   );
 };
 

@@ -152,6 +152,7 @@ export const showNegotiation = (row: NegotiationRecord): View<typeof negotiation
   price: orNull(row.data.price),
   mandate: showMandate(row.data.mandate),
   agreementId: agreementIdOf(row),
+  amends: row.data.amends?.agreement ?? null,
   status: row.data.status,
 });
 

@@ -39,6 +39,8 @@ export interface RequestTerms {
   readonly ask?: JsonObject | undefined;
   /** What may be agreed to; by default what is asked for, at the price of the offer. */
   readonly mandate?: Mandate | 'operator' | undefined;
+  /** The agreement that the new one takes the place of. */
+  readonly amends?: string | undefined;
 }
 
 /** What a provider offers a consumer who has not asked. */
@@ -48,6 +50,7 @@ export interface OfferTerms {
   readonly consumerBase: string;
   readonly dataset: string;
   readonly offerId: string;
+  readonly amends?: string | undefined;
 }
 
 export interface Deciding {
@@ -168,6 +171,7 @@ const countersign = async (its: Exchanged, options: NegotiationOptions, row: Neg
         : {
             data: { ...current.data, agreement: signed, status: 'signed', signedAt },
             work: false,
+            names: { agreementDigest: signed.digest },
             tasks: [voidTask(current, signedAt)],
           },
   );
@@ -254,7 +258,7 @@ const beginRequest = async (
 };
 
 const beginOffer = async (its: Exchanged, options: NegotiationOptions, terms: OfferTerms): Promise<NegotiationRow> => {
-  const { participant, consumer, dataset, offerId } = terms;
+  const { participant, consumer, dataset, offerId, amends } = terms;
   const published = await options.offers.find(participant, consumer, dataset, offerId);
   if (published === undefined)
     throw new AppError('not-found', { detail: `${consumer} may not see an offer ${offerId} of ${dataset}` });
@@ -269,7 +273,7 @@ const beginOffer = async (its: Exchanged, options: NegotiationOptions, terms: Of
     peer: consumer,
     peerBase: withoutSlash(terms.consumerBase),
     kind: 'offer',
-    data: newData({ dataset, offerId, offer, offerBy: 'provider', offers, assurance, price }),
+    data: newData({ dataset, offerId, offer, offerBy: 'provider', offers, assurance, price, amends }),
   } as const;
   return beginProcess(its, start, (pid) => ({
     path: '/negotiations/offers',

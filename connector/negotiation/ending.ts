@@ -4,10 +4,11 @@ import type { GeneralJws } from '../../contracts/ledger/jws.ts';
 import type { Task, TaskResult } from '../../kernel/sql/outbox.ts';
 import type { Caller, LaterTask } from '../exchange/ports.ts';
 import { type Amendment, amendProcess, sendMessage } from '../exchange/send.ts';
-import type { SignedParts } from './end-events.ts';
+import type { Delivery, SignedParts } from './end-events.ts';
 import type { AgreementEnd, NegotiationData, NegotiationRow, PrivateJwk } from './ports.ts';
 import { type Exchanged, type NegotiationOptions, termination } from './process.ts';
-import { endAloneAfterMs, standsAgainstOther, voidAfterMs, withoutSpentKey } from './rules.ts';
+import { endAloneAfterMs, standsAgainstOther, statusAfter, voidAfterMs, withoutSpentKey } from './rules.ts';
+import { mustKnowSuccessor, supersede } from './superseding.ts';
 
 /**
  * How agreements come into force, end, and become void (wire §3, dsp §12.3). The negotiation stays FINALIZED for ever; the
@@ -55,7 +56,7 @@ const withoutLeafKey = ({ agreement }: NegotiationData): NegotiationData['agreem
 
 /** Hands the event of an end to whoever registers it, once. */
 const settle = async (its: Exchanged, options: NegotiationOptions, row: NegotiationRow): Promise<void> => {
-  if (row.data.end === null || row.data.end.settled) return;
+  if (row.data.end === null || row.data.end.settled || row.data.end.waits === true) return;
   await options.agreementWatch.endSigned(row);
   await amendProcess(
     its,
@@ -90,7 +91,7 @@ const announce = async (its: Exchanged, options: NegotiationOptions, row: Negoti
 
 const endedNow = async (its: Exchanged, options: NegotiationOptions, row: NegotiationRow): Promise<void> => {
   const { end, agreement } = row.data;
-  if (end === null) return;
+  if (end === null || end.waits === true) return;
   const reason = end.reason === '' ? [] : [end.reason];
   const agreementId = String(agreement?.agreement['@id'] ?? '');
   await all([
@@ -130,6 +131,7 @@ export const concluded = async (its: Exchanged, options: NegotiationOptions, row
   const [announced] = await Promise.allSettled([announce(its, options, row)]);
   await endedNow(its, options, announced.status === 'fulfilled' ? announced.value : row); // an end waits for nobody
   if (announced.status === 'rejected') throw announced.reason;
+  await supersede(its, options, announced.value);
 };
 
 const endByUs = async (
@@ -138,7 +140,7 @@ const endByUs = async (
   row: NegotiationRow,
   reason: string,
 ): Promise<NegotiationRow> => {
-  if (row.data.end !== null) return row;
+  if (row.data.end !== null) return row.data.end.waits === true ? waitNoLonger(its, options, row) : row;
   if (row.process.state !== 'FINALIZED')
     throw new AppError('illegal-transition', { detail: 'the agreement is not in force: terminate the negotiation' });
   const end = await options.agreements.ends.make(row, { event: 'end', reason });
@@ -157,6 +159,23 @@ const endByUs = async (
   return ended;
 };
 
+/** A successor that the peer has not acknowledged takes over all the same, because the owner says so. */
+const waitNoLonger = async (
+  its: Exchanged,
+  options: NegotiationOptions,
+  row: NegotiationRow,
+): Promise<NegotiationRow> => {
+  const current = await amendProcess(its, row, ({ data }): Amended => {
+    if (data.end?.waits !== true) return undefined;
+    const end = { ...data.end, waits: false };
+    return { data: { ...data, status: statusAfter(end), end }, tasks: endTasks(row, end, its.clock.now()) };
+  });
+  await concluded(its, options, current).catch((error: unknown) =>
+    its.log.warn({ error, pid: row.pid }, 'the end of an agreement is told again later'),
+  );
+  return current;
+};
+
 const onEnd = async (
   its: Exchanged,
   options: NegotiationOptions,
@@ -168,12 +187,16 @@ const onEnd = async (
   const kept = row.data.end;
   const isSame = kept?.artifact?.payload === parts.artifact.payload;
   const stands = (end: AgreementEnd | null): boolean => end !== null && standsAgainstOther(row.process.role, end);
-  if (kept !== null && (isSame || stands(kept))) return answerOf(kept, isSame);
+  if (kept !== null && (isSame || stands(kept))) {
+    if (kept.waits === true) await waitNoLonger(its, options, row);
+    return answerOf(kept, isSame);
+  }
   const accepted = await options.agreements.ends.accept(row, parts);
+  await mustKnowSuccessor(its, row, accepted);
   const current = await amendProcess(its, row, ({ data }): Amended => {
     if (stands(data.end)) return undefined;
     const end = withoutSpentKey({ ...accepted, settled: accepted.settled || data.end?.settled === true });
-    return { data: { ...data, status: 'ended', end }, token: caller.token };
+    return { data: { ...data, status: statusAfter(end), end }, token: caller.token };
   });
   const { end } = current.data;
   if (end === null) throw new AppError('invariant-broken', { detail: 'an end was kept and is not there' });
@@ -189,6 +212,15 @@ const answerOf = ({ artifact, leafKey }: AgreementEnd, isSame: boolean): EndAnsw
 /** A week of minutes. */
 const maxDeliveries = 10_080;
 
+/** What becomes of an end after its delivery; a successor that the peer does not take leaves the agreement in force. */
+const afterDelivery = (data: NegotiationData, sent: AgreementEnd, delivery: Delivery | undefined): NegotiationData => {
+  const isTaken = delivery !== undefined && delivery.refusedWith === null;
+  if (sent.waits === true && !isTaken) return { ...data, end: null };
+  const end = { ...(delivery?.end ?? { ...sent, delivered: true }), waits: false };
+  const settled = end.settled || data.end?.settled === true;
+  return { ...data, status: statusAfter(end), end: withoutSpentKey({ ...end, settled }) };
+};
+
 const deliver = async (its: Exchanged, options: NegotiationOptions, task: Task): Promise<TaskResult> => {
   const row = await its.store.find(task.participant as ParticipantId, task.subject);
   const sent = row?.data.end ?? null;
@@ -198,13 +230,12 @@ const deliver = async (its: Exchanged, options: NegotiationOptions, task: Task):
   if (delivery === undefined && task.attempts < maxDeliveries) return 'later';
   if (delivery === undefined || delivery.refusedWith !== null)
     its.log.error({ ...fields, status: delivery?.refusedWith }, 'the peer does not take the end of an agreement');
-  const { end } = delivery ?? { end: { ...sent, delivered: true } };
   await amendProcess(
     its,
     row,
     ({ data }): Amended =>
       data.end?.artifact?.payload === sent.artifact?.payload && data.end?.delivered === false
-        ? { data: { ...data, end: withoutSpentKey({ ...end, settled: end.settled || data.end.settled }) } }
+        ? { data: afterDelivery(data, { ...sent, waits: data.end.waits === true }, delivery) }
         : undefined,
   );
   return 'done';

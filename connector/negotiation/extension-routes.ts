@@ -13,6 +13,7 @@ import { signedParts } from './end-events.ts';
 import type { Ending } from './ending.ts';
 import type { NegotiationRow, RegisteredAgreements } from './ports.ts';
 import type { Exchanged } from './process.ts';
+import { successorIn } from './rules.ts';
 
 /** `<root>/ext/1/agreements/…` (wire §3, dsp §12.2): for the two parties; everybody else gets 404. */
 
@@ -74,6 +75,7 @@ const show = async (c: Context, options: ExtensionOptions): Promise<Response> =>
     agreementDigest: digest,
     artifact,
     event: data.end?.artifact ?? null,
+    successor: (data.end?.waits !== true && successorIn(data.end?.reason ?? '')) || null,
     registration: found === undefined ? null : { index: String(found.index), promise: found.promise },
   });
 };

@@ -28,15 +28,20 @@ export interface NegotiationData {
   /** Consumer: digests of the rules that were asked for, first request first. */
   readonly asked?: readonly string[];
   readonly agreement: SignedAgreement | null;
-  readonly status: 'none' | 'signed' | 'in-force' | 'ended' | 'void';
+  readonly status: AgreementStatus;
   /** When we signed, ms: what is not verified in time becomes void (wire §3). */
   readonly signedAt: number | null;
   /** Whether everybody here has heard that it is in force. */
   readonly announced: boolean;
   /** How it ended, or became void. */
   readonly end: AgreementEnd | null;
+  /** The agreement that this one takes the place of once it is in force, and whether we have seen to it. */
+  readonly amends?: { readonly agreement: string; readonly done: boolean };
   readonly ending: { readonly by: 'us' | 'peer'; readonly code: string; readonly reason: Json } | null;
 }
+
+/** Where an agreement stands, beside its negotiation, which stays FINALIZED for ever (dsp §12.3). */
+export type AgreementStatus = 'none' | 'signed' | 'in-force' | 'ended' | 'superseded' | 'void';
 
 export interface SignedAgreement {
   /** The `agreement` member as sent. */
@@ -65,6 +70,8 @@ export interface AgreementEnd {
   readonly delivered: boolean;
   /** Whether it was handed over for registration, or there is nothing to hand over. */
   readonly settled: boolean;
+  /** Decided by us in favour of a successor, and without effect until the peer has acknowledged it (dsp §12.3). */
+  readonly waits?: boolean;
 }
 
 export type NegotiationRow = ProcessRow<NegotiationState, NegotiationKind, NegotiationData>;

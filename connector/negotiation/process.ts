@@ -75,7 +75,10 @@ export const newData = (
   terms: Pick<
     NegotiationData,
     'dataset' | 'offerId' | 'offer' | 'offerBy' | 'offers' | 'assurance' | 'price' | 'mandate' | 'asked'
-  >,
+  > & {
+    /** The agreement that the new one takes the place of. */
+    readonly amends?: string | undefined;
+  },
 ): NegotiationData => ({
   dataset: terms.dataset,
   offerId: terms.offerId,
@@ -92,4 +95,5 @@ export const newData = (
   announced: false,
   end: null,
   ending: null,
+  ...(terms.amends === undefined ? {} : { amends: { agreement: terms.amends, done: false } }),
 });

@@ -5,7 +5,7 @@ import { canonicalize, type JsonObject } from '../../contracts/json.ts';
 import { type AgreementEvent, type Assurance, assurances } from '../../contracts/ledger/agreement.ts';
 import { pricesIn } from '../../contracts/ledger/price-plan.ts';
 import { parsePeerTime, parseTime } from '../../contracts/time.ts';
-import type { AgreementEnd, NegotiationData } from './ports.ts';
+import type { AgreementEnd, AgreementStatus, NegotiationData } from './ports.ts';
 
 /** Rules of negotiation beyond the states (dsp §5.4), and the messages we write. */
 
@@ -94,6 +94,20 @@ export const endFault = (
  */
 export const standsAgainstOther = (role: Role, end: AgreementEnd): boolean =>
   end.artifact !== null && (end.artifact.signatures.length === 2 || role === 'provider');
+
+const succession = 'urn:stekker:1:superseded-by:';
+
+/** The reason of an end in favour of another agreement: the event itself knows only ends (wire §3), and its reason is signed. */
+export const successionReason = (successor: string): string => `${succession}${successor}`;
+
+/** The successor that an end names, by its agreementDigest; undefined for an end without one. */
+export const successorIn = (reason: string): string | undefined =>
+  reason.startsWith(succession) ? reason.slice(succession.length) : undefined;
+
+export const statusAfter = (end: AgreementEnd): AgreementStatus => {
+  if (end.event === 'void') return 'void';
+  return successorIn(end.reason) === undefined ? 'ended' : 'superseded';
+};
 
 /** The leaf key goes when both the peer and whoever registers the end have it. */
 export const withoutSpentKey = (end: AgreementEnd): AgreementEnd =>

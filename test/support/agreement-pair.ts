@@ -26,7 +26,7 @@ export interface Pair extends AsyncDisposable {
   readonly consumer: Party;
   readonly clock: ReturnType<typeof turnedClock>;
   /** Negotiates; the consumer's row, once it is in this state. */
-  readonly negotiate: (until?: (row: NegotiationRow) => boolean) => Promise<NegotiationRow>;
+  readonly negotiate: (until?: (row: NegotiationRow) => boolean, amends?: string) => Promise<NegotiationRow>;
 }
 
 export const inForce = (row: NegotiationRow): boolean => row.process.state === 'FINALIZED' && row.data.announced;
@@ -46,7 +46,7 @@ export const pair = async (
     ...its,
   });
   const consumer = await startParty(network, { name: 'consumer', key: consumerKey, clock, ...others });
-  const request = () =>
+  const request = (amends: string | undefined) =>
     consumer.negotiations.request({
       participant: tenant,
       provider: provider.did,
@@ -56,13 +56,14 @@ export const pair = async (
       rules: rainOffer.rules,
       assurance,
       price: '',
+      amends,
     });
   return {
     provider,
     consumer,
     clock,
-    negotiate: async (until = inForce) => {
-      const { pid } = await request().catch(request); // a program that died is asked again
+    negotiate: async (until = inForce, amends) => {
+      const { pid } = await request(amends).catch(() => request(amends)); // a program that died is asked again
       const row = await eventually(() => consumer.negotiations.find(tenant, pid), until);
       if (until === inForce) await eventually(() => rowOf(provider, row), inForce);
       return row;

@@ -9,7 +9,7 @@ import {
 import { transferAgreements } from '../../connector/agreements.ts';
 import type { Authenticate } from '../../connector/exchange/http.ts';
 import type { PeerTransport } from '../../connector/exchange/ports.ts';
-import { createAgreements } from '../../connector/negotiation/agreements.ts';
+import { type AgreementService, createAgreements } from '../../connector/negotiation/agreements.ts';
 import { createAgreementRoutes } from '../../connector/negotiation/extension-routes.ts';
 import type {
   AgreementSigner,
@@ -55,6 +55,7 @@ export interface Party extends AsyncDisposable {
   readonly base: string;
   readonly negotiations: NegotiationService;
   readonly transfers: TransferService;
+  readonly agreements: AgreementService;
   readonly app: Hono;
   readonly opened: string[];
   readonly closed: string[];
@@ -327,6 +328,7 @@ export const startParty = async (network: Network, options: PartyOptions): Promi
     base,
     negotiations,
     transfers,
+    agreements,
     app,
     opened,
     closed,
