@@ -33,6 +33,7 @@ export interface Opening<Data> {
 export interface Reaction<Data> {
   readonly data: Data;
   readonly names?: Readonly<Record<string, string>>;
+  readonly groups?: Readonly<Record<string, string>>;
 }
 
 /** A message that changes nothing uses its token up all the same: a replay gets no answer. */
@@ -155,10 +156,10 @@ const rewrite = <State extends string, Kind extends string, Data>(
 ): Step<State, Kind, Data, Answer> => {
   const reaction = pidsFit(row, body) ? rewritten?.(row) : undefined;
   if (reaction === undefined) throw new AppError('message-id-reused');
-  const { data, names } = reaction;
+  const { data, names, groups } = reaction;
   const next = { ...row, data, updatedAt: its.clock.now(), version: row.version + 1 };
   const token = caller.token === undefined ? {} : { token: caller.token };
-  const change = { row: next, send: false, work: false, ...extrasOf({ names }), ...token };
+  const change = { row: next, send: false, work: false, ...extrasOf({ names, groups }), ...token };
   return { change, result: { status: 200, body: null, newest: its.newId() } };
 };
 
@@ -180,7 +181,7 @@ export const receiveMessage = async <State extends string, Kind extends string, 
     if (repeat !== undefined) return { result: repeat };
     if (!pidsFit(row, incoming.body)) throw new AppError('pid-mismatch');
     const process = moveOn(its, row, incoming);
-    const { data, names } = await react(row);
+    const { data, names, groups } = await react(row);
     const next: ProcessRow<State, Kind, Data> = {
       ...row,
       process,
@@ -196,7 +197,7 @@ export const receiveMessage = async <State extends string, Kind extends string, 
       row: next,
       send: false,
       work: true,
-      ...extrasOf({ names }),
+      ...extrasOf({ names, groups }),
       ...remembered(incoming, result),
     };
     return { change, result };

@@ -13,7 +13,15 @@ import { terminateDouble } from './doubles.ts';
 import { concluded, voidTask } from './ending.ts';
 import type { NegotiationKind } from './machine.ts';
 import type { Decision, NegotiationData, NegotiationRow, Under } from './ports.ts';
-import { digestOf, type Exchanged, type NegotiationOptions, newData, pidsOf, termination } from './process.ts';
+import {
+  agreedWith,
+  digestOf,
+  type Exchanged,
+  type NegotiationOptions,
+  newData,
+  pidsOf,
+  termination,
+} from './process.ts';
 import { rulesOf, writeMessage, writeOffer, writeOwnOffer } from './rules.ts';
 
 /** What we decide in a negotiation, and send. */
@@ -152,6 +160,7 @@ const agree = async (
     body: writeMessage.agreement(pidsOf(current), signed.agreement),
     data: { ...current.data, ...under, agreement: signed, status: 'signed', signedAt },
     names: { agreement: String(signed.agreement['@id']), agreementDigest: signed.digest },
+    groups: agreedWith(current.peer),
     tasks: [voidTask(current, signedAt)],
   }));
 };

@@ -54,6 +54,76 @@ const show = async (from: Party, to: Party, agreementId: string): Promise<Respon
     }),
   );
 
+describe('the agreements of a caller', () => {
+  const list = async (from: string, to: Party, cursor = '') => {
+    const url = `${new URL(to.base).origin}/ext/1/agreements${cursor === '' ? '' : `?cursor=${cursor}`}`;
+    const answer = await to.app.fetch(new Request(url, { headers: { authorization: from } }));
+    return { status: answer.status, ...JSON.parse(await answer.text()) } as {
+      readonly status: number;
+      readonly agreements: readonly { readonly id: string; readonly status: string }[];
+      readonly cursor: string | null;
+    };
+  };
+
+  test('are listed for it alone, with their status, in the order in which they were made', async () => {
+    await using world = await pair();
+    const { provider, consumer } = world;
+    const rows = [await world.negotiate(), await world.negotiate(), await world.negotiate()];
+    await provider.negotiations.end(tenant, idOf(rows[1] as NegotiationRow), '');
+    const ids = rows.map(idOf);
+    const { agreements, cursor } = await list(consumer.did, provider);
+    expect(agreements.map(({ id, status }) => [id, status])).toEqual([
+      [ids[0], 'in-force'],
+      [ids[1], 'ended'],
+      [ids[2], 'in-force'],
+    ]);
+    expect(agreements[0]).toEqual({
+      id: ids[0],
+      agreementDigest: rows[0]?.data.agreement?.digest,
+      role: 'consumer',
+      status: 'in-force',
+    });
+    expect(cursor).toBeNull();
+    expect((await list(provider.did, consumer)).agreements.map(({ id }) => id)).toEqual(ids);
+    expect((await list('did:web:stranger.example', provider)).agreements).toEqual([]);
+    expect((await list('nobody', provider)).status).toBe(401);
+    expect((await list(consumer.did, provider, 'x'.repeat(600))).status).toBe(400);
+  });
+
+  test('come in pages, and are not there before they are in force', async () => {
+    await using world = await pair({
+      decide: (row) => (row.process.state === 'VERIFIED' ? { do: 'wait' } : ordinary(row)),
+    });
+    const { provider, consumer } = world;
+    const signed = await world.negotiate((row) => row.process.state === 'VERIFIED');
+    const { store } = provider.negotiations.exchange;
+    expect((await list(consumer.did, provider)).agreements).toEqual([]);
+    const row = await rowOf(provider, signed);
+    for (let index = 0; index < 120; index += 1) {
+      const pid = `urn:uuid:1${String(index).padStart(3, '0')}`;
+      const agreement = {
+        ...row.data.agreement,
+        agreement: { '@id': `urn:a:${index}` },
+        digest: '',
+        artifact: null,
+        leafKey: null,
+      };
+      const data = { ...row.data, status: 'in-force' as const, agreement };
+      await store.save({
+        row: { ...row, pid, version: 1, data },
+        groups: { agreed: consumer.did },
+        send: false,
+        work: false,
+      });
+    }
+    const first = await list(consumer.did, provider);
+    const last = await list(consumer.did, provider, first.cursor ?? '');
+    expect([...first.agreements, ...last.agreements]).toHaveLength(120);
+    expect([first.cursor, last.cursor]).toEqual([expect.any(String), null]);
+    expect(await show(consumer, provider, idOf(signed))).toMatchObject({ status: 404 });
+  });
+});
+
 describe('the end of an agreement', () => {
   test.each(['provider', 'consumer'] as const)(
     'decided by the %s, is signed by both and stops what runs',

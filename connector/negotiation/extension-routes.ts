@@ -65,9 +65,14 @@ const sign = async (c: Context, options: ExtensionOptions): Promise<Response> =>
   return answer({ agreementDigest: signed.digest });
 };
 
+/** Before it is in force there is a draft, and no agreement (dsp §12.2). */
+const isShown = ({ data }: NegotiationRow): boolean =>
+  data.agreement !== null && data.status !== 'none' && data.status !== 'signed';
+
 const show = async (c: Context, options: ExtensionOptions): Promise<Response> => {
-  const { participant, data } = (await findFor(c, options)).row;
-  if (data.status === 'none' || data.status === 'signed' || data.agreement === null) throw new AppError('not-found');
+  const { row } = await findFor(c, options);
+  const { participant, data } = row;
+  if (!isShown(row) || data.agreement === null) throw new AppError('not-found');
   const { digest, artifact } = data.agreement;
   const found = await options.registered.find(participant, digest);
   return answer({
@@ -77,6 +82,28 @@ const show = async (c: Context, options: ExtensionOptions): Promise<Response> =>
     event: data.end?.artifact ?? null,
     successor: (data.end?.waits !== true && successorIn(data.end?.reason ?? '')) || null,
     registration: found === undefined ? null : { index: String(found.index), promise: found.promise },
+  });
+};
+
+const pageSize = 100;
+const maxCursor = 512;
+
+/** The caller's own agreements, in the order in which they were negotiated (dsp §12.2). */
+const list = async (c: Context, options: ExtensionOptions): Promise<Response> => {
+  const { participant, caller } = await enter(c, options);
+  const after = c.req.query('cursor') ?? '';
+  if (after.length > maxCursor) throw new AppError('request-invalid', { detail: 'the cursor is none of ours' });
+  const group = { name: 'agreed', value: caller.did };
+  const rows = await options.its.store.listGroup(participant, group, { after, limit: pageSize + 1 });
+  const page = rows.slice(0, pageSize);
+  return answer({
+    agreements: page.filter(isShown).map(({ process, data }) => ({
+      id: String(data.agreement?.agreement['@id'] ?? ''),
+      agreementDigest: data.agreement?.digest ?? '',
+      role: process.role === 'provider' ? 'consumer' : 'provider',
+      status: data.status,
+    })),
+    cursor: rows.length > pageSize ? (page.at(-1)?.pid ?? null) : null,
   });
 };
 
@@ -92,6 +119,7 @@ export const createAgreementRoutes = (options: ExtensionOptions): Hono => {
       options.log.info({ error }, 'an agreement request was refused');
       return problemResponse(error);
     });
+  app.get('/agreements', safely(list));
   app.get('/agreements/:id/draft', safely(draft));
   app.post('/agreements/:id/signature', safely(sign));
   app.post('/agreements/:id/events', safely(end));

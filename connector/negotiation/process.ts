@@ -66,6 +66,9 @@ export const termination = (
   data: { ...row.data, ending: { by: 'us', code, reason: [...reason] } },
 });
 
+/** The group of all negotiations that brought an agreement with this peer: what it may list (dsp §12.2). */
+export const agreedWith = (peer: Did): Readonly<Record<string, string>> => ({ agreed: peer });
+
 /** The offer of a message as the JSON it was: its schema keeps every member. */
 export const offerOf = (offer: MessageOffer): JsonObject => offer as unknown as JsonObject;
 

@@ -15,7 +15,7 @@ import { type Answer, type Opening, openProcess, type Reaction, receiveMessage }
 import type { Body } from '../exchange/rules.ts';
 import { refusingDoubles } from './doubles.ts';
 import type { NegotiationData, NegotiationRow } from './ports.ts';
-import { digestOf, type Exchanged, type NegotiationOptions, newData, offerOf, show } from './process.ts';
+import { agreedWith, digestOf, type Exchanged, type NegotiationOptions, newData, offerOf, show } from './process.ts';
 import { agreementFault, assuranceOf, counterFault, offerFault, termsFault, writeOffer } from './rules.ts';
 
 /** The messages that arrive in a negotiation, and what is checked beyond the state (dsp §5.4). */
@@ -120,7 +120,8 @@ const agreed = (
     artifact: null,
     leafKey: null,
   };
-  return { data: { ...row.data, agreement: kept }, names: { agreement: agreement['@id'] } };
+  const names = { agreement: agreement['@id'] };
+  return { data: { ...row.data, agreement: kept }, names, groups: agreedWith(row.peer) };
 };
 
 export const createReceiving = (its: Exchanged, options: NegotiationOptions): Receiving => ({

@@ -140,6 +140,17 @@ export const processMigrations: readonly Migration<ProcessTables>[] = [
         .execute();
     },
   },
+  {
+    name: '2026-11-26-agreed-groups',
+    up: async (db) => {
+      await sql`insert into process_group (protocol, participant, name, value, pid)
+        select process.protocol, process.participant, 'agreed', process.peer, process.pid
+        from process join process_name on process_name.protocol = process.protocol
+          and process_name.participant = process.participant and process_name.pid = process.pid
+        where process_name.name = 'agreement'
+        on conflict do nothing`.execute(db);
+    },
+  },
 ];
 
 const encode = <State extends string, Kind extends string, Data>(
@@ -388,14 +399,20 @@ export const createSqlProcessStore = <State extends string, Kind extends string,
     },
     list: async (participant, page) => paged(one(participant), page),
     listGroup: async (participant, { name, value }, page) => {
-      const members = db
+      const members = await db
         .selectFrom('process_group')
         .select('pid')
         .where('protocol', '=', protocol)
         .where('participant', '=', participant)
         .where('name', '=', name)
-        .where('value', '=', value);
-      return paged(one(participant).where('pid', 'in', members), page);
+        .where('value', '=', value)
+        .where('pid', '>', page.after ?? '')
+        .orderBy('pid')
+        .limit(page.limit)
+        .execute();
+      if (members.length === 0) return [];
+      const pids = members.map(({ pid }) => pid);
+      return paged(one(participant).where('pid', 'in', pids), page);
     },
     findReceived: async (participant, peer, id) => {
       const row = await db
