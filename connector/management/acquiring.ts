@@ -292,8 +292,6 @@ const awaitAgreement = async (
 
 const isUseful = ({ process, data }: NegotiationRecord, offer: string | undefined, push = false): boolean => {
   if (push && data.assurance !== 'plain-dsp') return false;
-  if (process.state === 'TERMINATED' || data.status === 'ended' || data.status === 'void') return false;
-const isUseful = ({ process, data }: NegotiationRecord, offer: string | undefined): boolean => {
   if (process.state === 'TERMINATED' || ['ended', 'superseded', 'void'].includes(data.status)) return false;
   return offer === undefined || data.offerId === offer;
 };
