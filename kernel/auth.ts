@@ -7,6 +7,8 @@ import { type ReadJwt, readJwt, signJwt, verifyJwt } from './jwt.ts';
 import type { ParticipantKeys } from './keys.ts';
 import type { Random } from './random.ts';
 import { uuidV7 } from './random.ts';
+import type { PeerRate } from './rate-limits.ts';
+import { rateFault } from './rate-limits.ts';
 
 /** Self-issued ID tokens (dcp §2) and the access tokens that travel in them (dcp §3). */
 
@@ -129,20 +131,27 @@ export interface AuthenticatorOptions {
   readonly resolver: DidResolver;
   readonly clock: Clock;
   readonly used: UsedTokenStore;
+  /** How often callers may come; without it as often as they like. */
+  readonly rate?: PeerRate | undefined;
 }
 
 /** Finds out who calls. */
 export interface Authenticator {
-  /** Everything but single use, which the caller's transaction records. @throws AppError `unauthenticated`. */
+  /** Everything but single use, which the caller's transaction records. @throws AppError `unauthenticated`, `too-many-requests`. */
   readonly verify: (headers: Pick<Headers, 'get'>) => Promise<VerifiedCaller>;
-  /** The same, and the token is used up when it returns. @throws AppError `unauthenticated`. */
+  /** The same, and the token is used up when it returns. @throws AppError `unauthenticated`, `too-many-requests`. */
   readonly authenticate: (headers: Pick<Headers, 'get'>) => Promise<VerifiedCaller>;
 }
 
 /** Authentication of callers of one participant. */
-export const createAuthenticator = ({ did, resolver, clock, used }: AuthenticatorOptions): Authenticator => {
-  const verify = (headers: Pick<Headers, 'get'>) =>
-    verifySiToken(headers, { audience: did, resolver, now: clock.now() });
+export const createAuthenticator = ({ did, resolver, clock, used, rate }: AuthenticatorOptions): Authenticator => {
+  const verify = async (headers: Pick<Headers, 'get'>): Promise<VerifiedCaller> => {
+    const caller = await verifySiToken(headers, { audience: did, resolver, now: clock.now() });
+    // Counted by who it is, so that nobody uses up what is another's; a refused token may be shown again.
+    const fault = rate === undefined ? undefined : rateFault(await rate(did, caller.did));
+    if (fault !== undefined) throw fault;
+    return caller;
+  };
   return {
     verify,
     authenticate: async (headers) => {

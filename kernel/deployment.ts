@@ -1,6 +1,16 @@
 import { z } from 'zod';
 import { AppError } from '../contracts/errors.ts';
-import { booleanText, setting, type ValuesOf } from './settings.ts';
+import { readRedisUrls } from './redis/urls.ts';
+import { booleanText, integerText, setting, type ValuesOf } from './settings.ts';
+
+const redisText = z.string().transform((text, { addIssue }) => {
+  const urls = readRedisUrls(text);
+  if (urls !== undefined) return urls;
+  addIssue('is no list of addresses such as redis://host:6379, all with the same name and password');
+  return z.NEVER;
+});
+
+const perMinuteText = integerText(1, 1_000_000_000);
 
 /** What every service of a deployment is told, with the same meaning. */
 export const deploymentSettings = {
@@ -41,6 +51,27 @@ export const deploymentSettings = {
     z.enum(['debug', 'info', 'warn', 'error', 'silent'], { error: 'is no level' }).default('info'),
     'Least level of log lines.',
     'info',
+  ),
+  STEKKER_REDIS_URLS: setting(
+    redisText.optional(),
+    'Redis that all processes of this deployment share: `redis:` or `rediss:` (TLS); several with commas between them, or `redis+cluster:`, are a Cluster. Without it one process is enough for itself.',
+    'rediss://stekker:password@redis.internal:6379',
+    { secret: true },
+  ),
+  STEKKER_PEER_CALLS_PER_MINUTE: setting(
+    perMinuteText.prefault('30000'),
+    'So many requests one counterparty may make in a minute, everything with its token together; a sixth of them at once.',
+    '30000',
+  ),
+  STEKKER_ALL_CALLS_PER_MINUTE: setting(
+    perMinuteText.prefault('300000'),
+    'So many all counterparties of one participant together.',
+    '300000',
+  ),
+  STEKKER_MANAGEMENT_CALLS_PER_MINUTE: setting(
+    perMinuteText.prefault('12000'),
+    "So many requests the operator's API takes in a minute.",
+    '12000',
   ),
 };
 

@@ -173,6 +173,7 @@ const protect = <Given extends object>(app: OpenAPIHono, options: OperatorApiOpt
   for (const path of ['/v1/*', '/metrics']) {
     app.use(path, async (c, next) => {
       check.token(c.req.raw);
+      await check.rate();
       await next();
     });
   }

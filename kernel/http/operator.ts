@@ -1,5 +1,6 @@
 import { hash, timingSafeEqual } from 'node:crypto';
 import { AppError } from '../../contracts/errors.ts';
+import { rateFault } from '../rate-limits.ts';
 
 /** Who may speak to an operator's API: who holds its token, and calls it by a name that is its own. */
 
@@ -8,6 +9,8 @@ export interface OperatorRules {
   readonly token: string;
   /** Host names under which the API is called, beside those of the loopback interface. */
   readonly hosts: readonly string[];
+  /** How long whoever holds the token must wait, ms; 0: one request was taken. */
+  readonly rate?: (() => number | Promise<number>) | undefined;
 }
 
 const loopbackNames = ['localhost', '127.0.0.1', '[::1]'];
@@ -27,9 +30,9 @@ const isSameText = (a: string, b: string): boolean =>
 /**
  * Builds the check of a request.
  *
- * @throws AppError `forbidden` for a foreign host name, `unauthenticated` without the token.
+ * @throws AppError `forbidden` for a foreign host name, `unauthenticated` without the token, `too-many-requests`.
  */
-export const createOperatorCheck = ({ token, hosts }: OperatorRules) => {
+export const createOperatorCheck = ({ token, hosts, rate }: OperatorRules) => {
   const names = new Set([...loopbackNames, ...hosts.map((host) => host.toLowerCase())]);
   return {
     host: ({ headers }: Request): void => {
@@ -40,6 +43,11 @@ export const createOperatorCheck = ({ token, hosts }: OperatorRules) => {
     token: ({ headers }: Request): void => {
       const given = /^Bearer +([^\s]{1,1024})$/i.exec(headers.get('authorization') ?? '')?.[1];
       if (given === undefined || !isSameText(given, token)) throw new AppError('unauthenticated');
+    },
+    /** Behind the token: a stranger uses nothing up. */
+    rate: async (): Promise<void> => {
+      const fault = rate === undefined ? undefined : rateFault(await rate());
+      if (fault !== undefined) throw fault;
     },
   };
 };

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { Cluster, Redis } from 'ioredis';
 import { AppError } from '../../contracts/errors.ts';
+import type { RedisUrls } from './urls.ts';
 
 /**
  * One connection to Redis, a single server or a Cluster. Every command has a limit in time, nothing waits in a queue for a
@@ -32,45 +33,9 @@ export interface RedisConnection extends AsyncDisposable {
   /** `INFO <section>` of every master that is known. @throws when one of them does not answer. */
   readonly info: (section: string) => Promise<readonly string[]>;
   readonly publish: (channel: string, message: string) => Promise<unknown>;
-  readonly subscriber: (hear: (channel: string, message: string) => void) => RedisSubscriber;
+  /** Hears a channel until the connection ends; after a break again, without what was said meanwhile. */
+  readonly listen: (channel: string, hear: (message: string) => void) => void;
 }
-
-/** Hears channels; subscribes again by itself after a break. */
-export interface RedisSubscriber {
-  readonly subscribe: (channel: string) => void;
-  readonly unsubscribe: (channel: string) => void;
-}
-
-export interface RedisUrls {
-  readonly urls: readonly URL[];
-  readonly isCluster: boolean;
-}
-
-const schemes = ['redis:', 'rediss:', 'redis+cluster:', 'rediss+cluster:'];
-
-const readUrl = (text: string): URL | undefined => {
-  if (!URL.canParse(text)) return undefined;
-  const url = new URL(text);
-  const isGood = schemes.includes(url.protocol) && url.hostname !== '' && url.search === '' && url.hash === '';
-  return isGood && /^\/?\d{0,2}$/.test(url.pathname) ? url : undefined;
-};
-
-/** Reads a comma list of addresses; more than one, or a scheme with `+cluster`, means a Cluster. Undefined for what is none. */
-export const readRedisUrls = (text: string): RedisUrls | undefined => {
-  const urls = text.split(',').map((one) => readUrl(one.trim()));
-  const known = urls.filter((url) => url !== undefined);
-  const [first] = known;
-  if (first === undefined || known.length !== urls.length) return undefined;
-  const isCluster = known.length > 1 || first.protocol.endsWith('+cluster:');
-  const isSame = known.every(
-    ({ protocol, username, password }) =>
-      protocol === first.protocol && username === first.username && password === first.password,
-  );
-  // A Cluster has one data base, and one user on every node.
-  return isSame && !(isCluster && known.some(({ pathname }) => pathname.length > 1))
-    ? { urls: known, isCluster }
-    : undefined;
-};
 
 const optionsOf = ({ protocol, username, password, pathname }: URL) => ({
   commandTimeout: commandMs,
@@ -111,12 +76,13 @@ const openClient = ({ urls, isCluster }: RedisUrls): Redis | Cluster => {
   });
 };
 
-/** Faults come as the answers of commands; what is also told as an event is told twice. */
 const ignore = (): void => undefined;
 
-/** What went wrong, in words: errors of the driver hold the command with its arguments, and so a password. */
-const plainFault = (error: unknown): Error =>
-  error instanceof AppError ? error : new Error(`Redis: ${error instanceof Error ? error.message : 'no answer'}`);
+/** What went wrong, in words alone: errors of the driver hold the command with its arguments, and so a password. */
+const wordsOf = (error: unknown): string => {
+  const its = error instanceof Error && 'lastNodeError' in error ? error.lastNodeError : error;
+  return its instanceof Error ? its.message : 'no answer';
+};
 
 /** A scripted command by its digest; the text follows only where a server does not have it yet. */
 const runScript = async (
@@ -134,34 +100,26 @@ const runScript = async (
 };
 
 /** A single server keeps a connection for listening alone; a Cluster has one of its own inside. */
-const createSubscriber = (
-  client: Redis | Cluster,
-  hear: (channel: string, message: string) => void,
-): RedisSubscriber => {
-  client.on('message', hear);
-  const wanted = new Set<string>();
-  const subscribe = (channel: string): void => {
-    client.subscribe(channel).catch(ignore); // again as soon as the connection is ready
-  };
-  client.on('ready', () => wanted.forEach(subscribe));
-  return {
-    subscribe: (channel) => {
-      wanted.add(channel);
-      if (client.status === 'ready') subscribe(channel);
-    },
-    unsubscribe: (channel) => {
-      wanted.delete(channel);
-      if (client.status === 'ready') client.unsubscribe(channel).catch(ignore);
-    },
-  };
+const listenOn = (client: Redis | Cluster, channel: string, hear: (message: string) => void): void => {
+  const subscribe = () => void client.subscribe(channel).catch(ignore); // again as soon as the connection is ready
+  client.on('message', (on: string, message: string) => on === channel && hear(message));
+  client.on('ready', subscribe);
+  if (client.status === 'ready') subscribe();
 };
 
 /** Opens a connection; it is made, and made again, by itself. */
 export const connectRedis = (its: RedisUrls): RedisConnection => {
   const opened: (Redis | Cluster)[] = [];
+  /** Why there is no connection, as far as it was told. */
+  let why = '';
   const open = (): Redis | Cluster => {
     const client = openClient(its);
-    client.on('error', ignore);
+    client.on('error', (error: unknown) => {
+      why = ` (${wordsOf(error)})`;
+    });
+    client.on('ready', () => {
+      why = '';
+    });
     opened.push(client);
     return client;
   };
@@ -173,7 +131,7 @@ export const connectRedis = (its: RedisUrls): RedisConnection => {
     try {
       return await work();
     } catch (error) {
-      throw plainFault(error);
+      throw error instanceof AppError ? error : new Error(`Redis: ${wordsOf(error)}${why}`);
     } finally {
       underWay -= 1;
     }
@@ -188,7 +146,7 @@ export const connectRedis = (its: RedisUrls): RedisConnection => {
       return limited(() => Promise.all(masters.map((master) => master.info(section))));
     },
     publish: (channel, message) => limited(() => client.publish(channel, message)),
-    subscriber: (hear) => createSubscriber(its.isCluster ? client : open(), hear),
+    listen: (channel, hear) => listenOn(its.isCluster ? client : open(), channel, hear),
     [Symbol.asyncDispose]: async () => {
       for (const one of opened) one.disconnect();
     },

@@ -1,10 +1,12 @@
 import { describe, expect, test } from 'vitest';
 import { systemClock } from '../../kernel/clock.ts';
 import { silentLogger } from '../../kernel/log.ts';
+import { createRedisWakeups } from '../../kernel/redis/wakeups.ts';
 import { startPostgresWakeups } from '../../kernel/sql/postgres-wakeups.ts';
 import { createWakeups, type Wakeups } from '../../kernel/wakeups.ts';
 import { postgresOfFile } from '../support/databases.ts';
 import { hasPostgres } from '../support/postgres.ts';
+import { isWithoutRedis, openRedis, startRedis, startRedisCluster } from '../support/redis.ts';
 
 /** Two programs that can wake each other; where there is only one, it is both. */
 interface Pair extends AsyncDisposable {
@@ -33,12 +35,31 @@ const onPostgres = async (): Promise<Pair> => {
   return { here, there, [Symbol.asyncDispose]: end };
 };
 
+const onRedis = async (server: AsyncDisposable & { readonly url: string }): Promise<Pair> => {
+  const stack = new AsyncDisposableStack();
+  stack.use(server);
+  const open = async () => {
+    const redis = stack.use(await openRedis(server.url));
+    return stack.use(createRedisWakeups({ redis, name: 'test', clock: systemClock, log: silentLogger }));
+  };
+  const [here, there] = [await open(), await open()];
+  await untilHeard(here, there);
+  await untilHeard(there, here);
+  return { here, there, [Symbol.asyncDispose]: () => stack.disposeAsync() };
+};
+
 const adapters: Readonly<Record<string, () => Promise<Pair>>> = {
   'in process': async () => {
     const here = createWakeups(silentLogger);
     return { here, there: here, [Symbol.asyncDispose]: () => here[Symbol.asyncDispose]() };
   },
   ...(hasPostgres() ? { postgres: onPostgres } : {}),
+  ...(isWithoutRedis
+    ? {}
+    : {
+        Redis: async () => onRedis(await startRedis()),
+        'Redis Cluster': async () => onRedis(await startRedisCluster()),
+      }),
 };
 
 const until = async (holds: () => boolean) => {

@@ -2,9 +2,10 @@ import { randomBytes, randomInt } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
 import type { Clock } from '../../kernel/clock.ts';
 import { systemClock } from '../../kernel/clock.ts';
-import { connectRedis, type RedisConnection, readRedisUrls, script } from '../../kernel/redis/connection.ts';
+import { connectRedis, type RedisConnection, script } from '../../kernel/redis/connection.ts';
 import { partnerOf, placeCount, placeTags, slotOf } from '../../kernel/redis/places.ts';
 import { createRedisReplay, type RedisReplay } from '../../kernel/redis/replay.ts';
+import { readRedisUrls } from '../../kernel/redis/urls.ts';
 import type { Claim } from '../../kernel/replay.ts';
 import {
   agePlaces,

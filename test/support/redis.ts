@@ -5,8 +5,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Redis } from 'ioredis';
 import { systemClock } from '../../kernel/clock.ts';
-import { connectRedis, type RedisConnection, readRedisUrls, script } from '../../kernel/redis/connection.ts';
+import { connectRedis, type RedisConnection, script } from '../../kernel/redis/connection.ts';
 import { placeTags } from '../../kernel/redis/places.ts';
+import { readRedisUrls } from '../../kernel/redis/urls.ts';
 import { freePort } from './holder.ts';
 
 /** Real servers of Redis on free ports, single and as a Cluster; always stopped with the test. */
