@@ -14,6 +14,7 @@ import type { Did } from '../contracts/ids.ts';
 import { systemClock } from '../kernel/clock.ts';
 import { nodeFiles } from '../kernel/files.ts';
 import { silentLogger } from '../kernel/log.ts';
+import { createPeerRate, createRateLimits, peerLimitsOf } from '../kernel/rate-limits.ts';
 import { type PrivateJwk, startLoadThread } from '../test/support/data-load.ts';
 import { agreementDigest, agreementId, providerPid, startWorld, tenant } from '../test/support/data-world.ts';
 import { type BenchRow, isTiny, median, threadSeconds } from './row.ts';
@@ -161,6 +162,7 @@ const startPlane = async (upstreamPort: number) => {
         newId: world.newId,
         log: silentLogger,
         dataOrigin: world.dataOrigin,
+        rate: createPeerRate(createRateLimits(world.clock), 'access', peerLimitsOf(1_000_000_000, 1_000_000_000)),
       },
       { host: '127.0.0.1', port: 0 },
     ),

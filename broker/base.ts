@@ -19,6 +19,8 @@ import {
 import type { Fail, Own } from '../kernel/lifecycle.ts';
 import type { Logger } from '../kernel/log.ts';
 import { createIds, type Random } from '../kernel/random.ts';
+import { createPeerRate, peerLimitsOf } from '../kernel/rate-limits.ts';
+import { openShared, type Shared } from '../kernel/shared.ts';
 import { openDatabase } from '../kernel/sql/database.ts';
 import { createLeases, type Leases, type LeaseTable, leasedTurns, leaseMigrations } from '../kernel/sql/leases.ts';
 import { migrate } from '../kernel/sql/migrate.ts';
@@ -84,6 +86,7 @@ export interface Base extends BaseOptions {
   readonly client: GuardedClient;
   readonly resolver: DidResolver;
   readonly tokens: TokenService;
+  readonly shared: Shared;
   readonly deliver: DeliverToHolder;
   /** Who calls; the token is used up when it returns. @throws AppError `unauthenticated`. */
   readonly authenticate: (headers: Headers) => Promise<VerifiedCaller>;
@@ -164,7 +167,11 @@ export const openBase = async (options: BaseOptions, own: Own): Promise<Base> =>
   const client = own(createGuardedClient({ allowLoopbackHttp }));
   const resolver = createDidResolver({ client, clock, allowLoopbackHttp });
   const tokens = createTokenService({ keys, clock, random });
-  const { authenticate } = createAuthenticator({ did, resolver, clock, used: sqlUsedTokens(db) });
+  const name = `${config.STEKKER_ROLE}:${did}`;
+  const shared = own(await openShared({ urls: config.STEKKER_REDIS_URLS, name, clock, log }));
+  const callLimits = peerLimitsOf(config.STEKKER_PEER_CALLS_PER_MINUTE, config.STEKKER_ALL_CALLS_PER_MINUTE);
+  const rate = createPeerRate(shared.limits, 'call', callLimits);
+  const { authenticate } = createAuthenticator({ did, resolver, clock, used: sqlUsedTokens(db), rate });
   return {
     ...options,
     own,
@@ -177,6 +184,7 @@ export const openBase = async (options: BaseOptions, own: Own): Promise<Base> =>
     client,
     resolver,
     tokens,
+    shared,
     deliver: createHolderDelivery({ client, tokens, resolver, log }),
     authenticate,
     wake: () => wakeups.notify(outboxChannel),

@@ -12,6 +12,7 @@ import {
 } from '../kernel/lifecycle.ts';
 import type { Logger } from '../kernel/log.ts';
 import { type Random, systemRandom } from '../kernel/random.ts';
+import { operatorRate } from '../kernel/shared.ts';
 import { startOutbox } from '../kernel/sql/outbox.ts';
 import { forgetUsedTokens } from '../kernel/sql/used-tokens.ts';
 import { composeAccreditor } from './accreditor.ts';
@@ -41,7 +42,7 @@ const tidyMs = 3_600_000;
 /** What a process that died had under way goes on at another one after this: within the 5 s of DESIGN §5.4. */
 const taskLeaseMs = 3_000;
 
-const serve = async ({ config, own, document, log }: Base, parts: RoleParts) => {
+const serve = async ({ config, own, document, log, shared }: Base, parts: RoleParts) => {
   const { info, extensions, health, routes, operations } = parts;
   const publicServer = own(
     await serveRoutes(createPublicApp({ document, info, extensions, health, routes }), {
@@ -55,6 +56,7 @@ const serve = async ({ config, own, document, log }: Base, parts: RoleParts) => 
     operations,
     token: config.STEKKER_MANAGEMENT_TOKEN,
     hosts: [config.STEKKER_MANAGEMENT_HOST],
+    rate: operatorRate(shared, config.STEKKER_MANAGEMENT_CALLS_PER_MINUTE),
     log,
   });
   const managementServer = own(

@@ -6,15 +6,22 @@ import { problemResponse } from '../kernel/http/problem.ts';
 
 const noStore = { 'cache-control': 'no-store' };
 
+export interface Health {
+  readonly isRecording: boolean;
+  /** Redis is away: whoever must prove possession gets no data, and the rest goes on. */
+  readonly isWithoutRedis: boolean;
+}
+
 /** The public surface once everything behind it works. */
-export const createPublicApp = (routes: readonly Hono[], isReady: () => boolean, measured: MiddlewareHandler): Hono => {
+export const createPublicApp = (routes: readonly Hono[], health: () => Health, measured: MiddlewareHandler): Hono => {
   const app = new Hono();
   app.use('*', measured);
   app.onError((error) => problemResponse(error));
   app.notFound(() => problemResponse(new AppError('not-found')));
   app.get('/health', (context) => {
-    const ready = isReady();
-    return context.json({ status: ready ? 'ready' : 'not recording' }, ready ? 200 : 503, noStore);
+    const { isRecording, isWithoutRedis } = health();
+    const status = isRecording ? 'ready' : 'not recording';
+    return context.json({ status, ...(isWithoutRedis ? { redis: 'away' } : {}) }, isRecording ? 200 : 503, noStore);
   });
   for (const part of routes) app.route('/', part);
   return app;

@@ -14,6 +14,8 @@ import type { Fail, Own } from '../kernel/lifecycle.ts';
 import type { Logger } from '../kernel/log.ts';
 import { addProcessMetrics, createMetrics, type Metrics } from '../kernel/metrics.ts';
 import { createIds, type Random } from '../kernel/random.ts';
+import { createPeerRate, peerLimitsOf } from '../kernel/rate-limits.ts';
+import { openShared, type Shared } from '../kernel/shared.ts';
 import { openDatabase } from '../kernel/sql/database.ts';
 import { createLeases, type Leases, type LeaseTable, leasedTurns, leaseMigrations } from '../kernel/sql/leases.ts';
 import { migrate } from '../kernel/sql/migrate.ts';
@@ -92,6 +94,7 @@ export interface Base extends BaseOptions {
   readonly authenticator: Authenticator;
   readonly transport: PeerTransport;
   readonly metrics: Metrics;
+  readonly shared: Shared;
   readonly peers: Peers;
   /** The broker, when there is one. */
   readonly broker: { readonly did: Did; readonly origin: string } | undefined;
@@ -178,7 +181,9 @@ export const openBase = async (options: BaseOptions, own: Own): Promise<Base> =>
   const did = didOf(root);
   const newUuid = createIds(clock, random);
   const rows = await openRows({ ...options, own });
-  const { db, wakeups } = rows;
+  const shared = own(await openShared({ ...options, urls: config.STEKKER_REDIS_URLS, name: `connector:${did}` }));
+  const { db } = rows;
+  const wakeups = shared.redis?.wakeups ?? rows.wakeups;
   const leases = createLeases({ db, clock, holder: newUuid() });
   const path = join(config.STEKKER_KEYS ?? join(config.STEKKER_DATA, 'keys'), `${participant}.json`);
   const passphrase = config.STEKKER_PASSPHRASE;
@@ -191,6 +196,8 @@ export const openBase = async (options: BaseOptions, own: Own): Promise<Base> =>
   const tokens = createTokenService({ keys, clock, random });
   const used = sqlUsedTokens(db);
   const brokerOrigin = config.STEKKER_BROKER_URL;
+  const callLimits = peerLimitsOf(config.STEKKER_PEER_CALLS_PER_MINUTE, config.STEKKER_ALL_CALLS_PER_MINUTE);
+  const rate = createPeerRate(shared.limits, 'call', callLimits);
   const metrics = createMetrics();
   addProcessMetrics(metrics, clock);
   return {
@@ -206,13 +213,14 @@ export const openBase = async (options: BaseOptions, own: Own): Promise<Base> =>
     cursors: createSecretSeal(keySet.secret('seal'), random, cursorLabel),
     document: documentOf(keys, root, config.STEKKER_EXTENSIONS.length > 0),
     ...rows,
+    wakeups,
     leases,
     client,
     sourceClient,
     resolver,
     tokens,
     used,
-    authenticator: createAuthenticator({ did, resolver, clock, used }),
+    authenticator: createAuthenticator({ did, resolver, clock, used, rate }),
     transport: measuredTransport(
       partOf(
         parts.transport,
@@ -223,6 +231,7 @@ export const openBase = async (options: BaseOptions, own: Own): Promise<Base> =>
       clock,
     ),
     metrics,
+    shared,
     peers,
     broker: brokerOrigin === undefined ? undefined : { did: didOf(brokerOrigin), origin: brokerOrigin },
     newId: () => `urn:uuid:${newUuid()}`,

@@ -1,6 +1,7 @@
 import { Hono } from 'hono';
 import { tlsOf } from '../kernel/deployment.ts';
 import { nodeFiles } from '../kernel/files.ts';
+import { createPeerRate, type PeerRate, peerLimitsOf, wholeMinuteOf } from '../kernel/rate-limits.ts';
 import { createReceivedFiles, receivedFolder } from './adapters/files/received-files.ts';
 import { createSources } from './adapters/files/sources.ts';
 import { createHttpFetch } from './adapters/http/http-fetch.ts';
@@ -63,6 +64,18 @@ const composePushes = (base: Base, { identity, usage, protocol }: DataParts, its
   return own(createPushes({ grants, meter: provider, standing: identity.status, digests, http, clock, newId, log }));
 };
 
+/** All consumers of a participant together may come this many times as often as one of them. */
+const together = 10;
+
+const tokenRate = ({ shared, config: { STEKKER_PEER_TOKENS_PER_MINUTE: perMinute } }: Base): PeerRate =>
+  createPeerRate(shared.limits, 'token', {
+    peer: wholeMinuteOf(perMinute), // whoever starts many runs asks for all their tokens then
+    all: wholeMinuteOf(perMinute * together),
+  });
+
+const accessRate = ({ shared, config: { STEKKER_PEER_ACCESSES_PER_SECOND: perSecond } }: Base): PeerRate =>
+  createPeerRate(shared.limits, 'access', peerLimitsOf(perSecond * 60, perSecond * 60 * together));
+
 /** Opens the provider's side: grants and tokens, and where tokens are given; and both sides of pushes. */
 export const composeDataPlane = async (base: Base, parts: DataParts): Promise<OpenedData> => {
   const { identity, protocol } = parts;
@@ -91,6 +104,7 @@ export const composeDataPlane = async (base: Base, parts: DataParts): Promise<Op
     terms: protocol.terms,
     used,
     standing: identity.status,
+    rate: tokenRate(base),
     clock,
     log,
     tokenEndpoint,
@@ -106,7 +120,7 @@ export const startData = async (
   { plane, digests }: OpenedData,
   { identity, usage, protocol }: DataParts,
 ) => {
-  const { own, db, clock, random, log, config, client, tokens, newUuid: newId } = base;
+  const { own, db, clock, random, log, config, client, tokens, shared, newUuid: newId } = base;
   const { provider, consumer } = usage.metering.meters;
   const listener = own(
     await startDataListener(
@@ -119,6 +133,8 @@ export const startData = async (
         newId,
         log,
         dataOrigin: config.STEKKER_DATA_URL,
+        rate: accessRate(base),
+        ...(shared.redis === undefined ? {} : { replay: shared.redis.replay }),
       },
       { host: config.STEKKER_DATA_HOST, port: config.STEKKER_DATA_PORT, tls: tlsOf(config) },
     ),

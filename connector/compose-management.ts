@@ -4,6 +4,7 @@ import { formatTime } from '../contracts/time.ts';
 import { type CredentialType, credential } from '../contracts/vc/credential.ts';
 import { nodeFiles } from '../kernel/files.ts';
 import { readJwt } from '../kernel/jwt.ts';
+import { operatorRate } from '../kernel/shared.ts';
 import { leasedTurns } from '../kernel/sql/leases.ts';
 import { createTurnsByKey } from '../kernel/turns.ts';
 import { createReceivedFiles, receivedFolder } from './adapters/files/received-files.ts';
@@ -97,6 +98,9 @@ const gatewayOrigin = ({ config }: Base, port: number): string => {
   return `http://${host.includes(':') ? `[${host}]` : host}:${port}`;
 };
 
+/** Whether there is a Redis, and it cannot be asked. */
+export const isWithoutRedis = ({ shared: { redis } }: Base): boolean => redis !== undefined && !redis.isReachable();
+
 const statusOf = (base: Base, { identity, usage, gatewayPort }: ManagementParts): Status => ({
   read: async (participant: ParticipantId) => {
     const { broker, config, did } = base;
@@ -107,6 +111,7 @@ const statusOf = (base: Base, { identity, usage, gatewayPort }: ManagementParts)
     const troubles: readonly (readonly [boolean, string])[] = [
       [broker !== undefined && !member, 'There is no membership of the broker yet: stekker join CODE.'],
       [view.isSilent, `The broker has been silent for ${view.silentSeconds} s.`],
+      [isWithoutRedis(base), 'Redis cannot be asked: no data is served to whoever must prove possession.'],
       [!provider.isReady(), 'Usage cannot be recorded: nothing is served.'],
       [!consumer.isReady(), 'Usage cannot be recorded: nothing is fetched.'],
     ];
@@ -130,6 +135,7 @@ export const composeManagement = (base: Base, parts: ManagementParts) => {
     participant,
     token: config.STEKKER_MANAGEMENT_TOKEN,
     hosts: [...config.STEKKER_MANAGEMENT_HOSTS, config.STEKKER_MANAGEMENT_HOST],
+    rate: operatorRate(base.shared, config.STEKKER_MANAGEMENT_CALLS_PER_MINUTE),
     log,
     clock,
     signal,

@@ -7,7 +7,7 @@ import type { Usage } from './compose-usage.ts';
 /** Figures of a connector that are read when somebody asks: what runs, what waits, what can be recorded. */
 
 export const addConnectorMetrics = (
-  { metrics, db, clock }: Pick<Base, 'metrics' | 'db' | 'clock'>,
+  { metrics, db, clock, shared }: Pick<Base, 'metrics' | 'db' | 'clock' | 'shared'>,
   { identity, usage }: { readonly identity: Identity; readonly usage: Usage },
 ): void => {
   metrics.gauge('stekker_processes_open', 'Processes that are not finished', async () =>
@@ -18,6 +18,9 @@ export const addConnectorMetrics = (
   metrics.gauge('stekker_tasks_oldest_seconds', 'How long the oldest of them waits', async () => [
     { value: (await due()).oldestMs / 1_000 },
   ]);
+  metrics.gauge('stekker_redis_reachable', '1 when Redis can be asked; absent without Redis', () =>
+    shared.redis === undefined ? [] : [{ value: shared.redis.isReachable() ? 1 : 0 }],
+  );
   metrics.gauge('stekker_journal_ready', '1 when usage can be recorded', () =>
     (['provider', 'consumer'] as const).map((role) => ({
       labels: { role },

@@ -107,6 +107,16 @@ export const connectorSettings = {
     'Extensions of the protocol that are announced and served: `all`, `none`, or names with spaces between them. With `none`, only `plain-dsp` offers are shown and agreed.',
     'all',
   ),
+  STEKKER_PEER_TOKENS_PER_MINUTE: setting(
+    integerText(1, 1_000_000_000).prefault('600'),
+    'So many access tokens one consumer may ask for in a minute; all together ten times that.',
+    '600',
+  ),
+  STEKKER_PEER_ACCESSES_PER_SECOND: setting(
+    integerText(1, 10_000_000).prefault('20000'),
+    'So many accesses to data one consumer may make in a second; all consumers of a participant together ten times that.',
+    '20000',
+  ),
   STEKKER_STATEMENT_INTERVAL_SECONDS: setting(
     integerText(1, 86_400).prefault('300'),
     'A usage statement is drafted this often.',

@@ -20,7 +20,7 @@ import { createFront, createPublicApp } from './app.ts';
 import { type Base, openBase, outboxChannel, processChannel } from './base.ts';
 import { composeDataPlane, isPushPath, startData } from './compose-data.ts';
 import { composeIdentity, documentRoutes } from './compose-identity.ts';
-import { composeManagement } from './compose-management.ts';
+import { composeManagement, isWithoutRedis } from './compose-management.ts';
 import { addConnectorMetrics } from './compose-metrics.ts';
 import { composeProtocol } from './compose-protocol.ts';
 import { composeUsage } from './compose-usage.ts';
@@ -148,7 +148,10 @@ const build = async (config: ConnectorConfig, options: Required<ConnectorOptions
   const { applications, ...dataPorts } = await startData(base, data, { identity, usage, protocol });
 
   const { meters } = usage.metering;
-  const isReady = () => meters.provider.isReady() && meters.consumer.isReady();
+  const health = () => ({
+    isRecording: meters.provider.isReady() && meters.consumer.isReady(),
+    isWithoutRedis: isWithoutRedis(base),
+  });
   const { gatewayPort } = dataPorts;
   const management = composeManagement(base, { identity, usage, protocol, applications, feed, gatewayPort, signal });
   const managementServer = own(
@@ -160,7 +163,7 @@ const build = async (config: ConnectorConfig, options: Required<ConnectorOptions
   own(startRepeating({ everyMs: tidyMs, work: () => tidy(base), clock, log }));
   own(startRepeating({ everyMs: turnMs, work: () => turnAll(protocol.catalog.turn), clock, log }));
   const measured = measuredRoutes(base.metrics, clock);
-  own(front).open(createPublicApp([protocol.app, identity.routes, data.app], isReady, measured));
+  own(front).open(createPublicApp([protocol.app, identity.routes, data.app], health, measured));
   const ports = { publicPort: publicServer.port, managementPort: managementServer.port, ...dataPorts };
   log.info({ did: base.did, ...ports }, 'ready');
   return { did: base.did, ...ports, negotiations: protocol.negotiations, transfers: protocol.transfers };

@@ -8,8 +8,9 @@ import type { Clock } from '../../kernel/clock.ts';
 import { nodeCrypto } from '../../kernel/crypto.ts';
 import { type ListenOptions, listen, type RunningServer } from '../../kernel/http/server.ts';
 import type { Logger } from '../../kernel/log.ts';
+import { type PeerRate, rateFault } from '../../kernel/rate-limits.ts';
 import type { ReplayStore } from '../../kernel/replay.ts';
-import { type Asked, type Proven, permit, prove, readAsked, standingOf } from './admission.ts';
+import { type AdmissionOptions, type Asked, type Proven, permit, prove, readAsked, standingOf } from './admission.ts';
 import { createClosings } from './closings.ts';
 import type { Grants, Holder, Running } from './grants.ts';
 import type { BodyDigests, HeaderList, Standing, UsageMeter } from './ports.ts';
@@ -34,6 +35,8 @@ export interface DataListenerOptions {
   readonly dataOrigin: string;
   /** What processes share to tell repeats; without it this process tells them alone. */
   readonly replay?: ReplayStore;
+  /** How often a consumer may come. */
+  readonly rate: PeerRate;
   /** Keys of its own replay set in each generation; 2^21 unless said otherwise. */
   readonly replayCapacity?: number;
   /** A connection on which nothing moves for this long is cut; 60,000 unless said otherwise. */
@@ -149,6 +152,22 @@ const watchStanding = ({ standing, grants }: DataListenerOptions): void =>
       }
   });
 
+/** The first checks, if the consumer need not wait: at once, unless what is shared with other processes must be asked. */
+const proveInTurn = (
+  admission: AdmissionOptions & Pick<DataListenerOptions, 'rate'>,
+  asked: Asked,
+  holder: Holder,
+  digest: string,
+): Proven | Refusal | Promise<Proven | Refusal> => {
+  const { participant, consumer } = holder.transfer.grant;
+  const wait = admission.rate(participant, consumer);
+  const go = (waitMs: number) => {
+    const fault = rateFault(waitMs);
+    return fault === undefined ? prove(admission, asked, holder, digest) : { error: fault };
+  };
+  return wait instanceof Promise ? wait.then(go) : go(wait);
+};
+
 /** Starts the data plane. Disposing it ends what runs and waits until every record is closed. @throws AppError `port-in-use`. */
 export const startDataListener = async (its: DataListenerOptions, options: ListenOptions): Promise<DataPlaneServer> => {
   const { grants, tokens, log, idleMs = defaultIdleMs } = its;
@@ -196,7 +215,7 @@ export const startDataListener = async (its: DataListenerOptions, options: Liste
       if (isRefusal(proven)) refuse(response, proven, asked, holder);
       else goOn(proven, response, hasWaited);
     };
-    const proven = crowded(holder) ?? prove(admission, asked, holder, digest);
+    const proven = crowded(holder) ?? proveInTurn(admission, asked, holder, digest);
     if (proven instanceof Promise)
       proven
         .then((settled) => response.destroyed || settle(settled, true))

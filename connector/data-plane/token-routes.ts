@@ -8,6 +8,7 @@ import type { Clock } from '../../kernel/clock.ts';
 import { readBytes } from '../../kernel/http/body.ts';
 import { asAppError } from '../../kernel/http/problem.ts';
 import type { Logger } from '../../kernel/log.ts';
+import { type PeerRate, rateFault } from '../../kernel/rate-limits.ts';
 import type { PresentationVerifier } from '../../kernel/vc/presentations.ts';
 import { decide } from '../../policies/evaluate.ts';
 import { type Grants, type OpenTransfer, secretHashOf } from './grants.ts';
@@ -29,14 +30,14 @@ export interface TokenRouteOptions {
   /** Proofs count once here, too. */
   readonly used: UsedTokenStore;
   readonly standing: Pick<Standing, 'check'>;
+  /** How many tokens a consumer may have: each of them is a row that is kept. */
+  readonly rate: PeerRate;
   readonly clock: Clock;
   readonly log: Logger;
   readonly tokenEndpoint: (participant: ParticipantId) => string;
 }
 
 const maxFormBytes = 16_384;
-const maxPerMinute = 600;
-const minuteMs = 60_000;
 const grantType = 'urn:stekker:1:transfer';
 
 /** Thrown with the sentences of the policy that refused. */
@@ -170,27 +171,14 @@ const checkPolicy = (its: TokenRouteOptions, transfer: OpenTransfer, credentials
   if (!decide(transfer.atToken, facts)) throw new Denied(policyRefusal(transfer.atToken, facts));
 };
 
-/** So many tokens for one consumer in a minute: each of them is a row that is kept. */
-const createAllowance = (clock: Clock) => {
-  let minute = 0;
-  const given = new Map<string, number>();
-  return (consumer: Did): boolean => {
-    const now = Math.floor(clock.now() / minuteMs);
-    if (now !== minute) given.clear();
-    minute = now;
-    const count = (given.get(consumer) ?? 0) + 1;
-    given.set(consumer, count);
-    return count <= maxPerMinute;
-  };
-};
-
-const give = async (its: TokenRouteOptions, request: Request, mayHave: (consumer: Did) => boolean) => {
+const give = async (its: TokenRouteOptions, request: Request) => {
   const participant = its.participantOf(request);
   if (participant === undefined) throw new AppError('not-found');
   const form = await readForm(request);
   const proof = readKeyProof(request, { endpoint: its.tokenEndpoint(participant), now: its.clock.now() });
   const caller = await authenticate(its, participant, request, proof);
-  if (!mayHave(caller.did)) throw new AppError('too-many-requests', { retryAfterSeconds: 60 });
+  const fault = rateFault(await its.rate(participant, caller.did));
+  if (fault !== undefined) throw fault;
   const transfer = await findTransfer(its, participant, caller.did, form.grant);
   const claim = { issuer: `dpop:${proof.jkt}`, jti: proof.jti, expiresAt: proof.expiresAt };
   if (!(await its.used.claim(claim))) throw badProof('the proof was used before');
@@ -233,10 +221,9 @@ const oauthError = (thrown: unknown): Response => {
 /** The token endpoint, mounted under `<root>/ext/1`. */
 export const createTokenRoutes = (options: TokenRouteOptions): Hono => {
   const app = new Hono();
-  const mayHave = createAllowance(options.clock);
   app.post('/tokens', async (c) => {
     try {
-      const { token, expiresIn } = await give(options, c.req.raw, mayHave);
+      const { token, expiresIn } = await give(options, c.req.raw);
       return json(200, { access_token: token, token_type: 'DPoP', expires_in: expiresIn });
     } catch (thrown) {
       const error = thrown instanceof Denied ? thrown.refusal.error : asAppError(thrown);

@@ -20,5 +20,5 @@ const style: ProblemStyle = {
 };
 
 /** An empty API, protected; endpoints are added to it. */
-export const createApi = ({ participant, log, token, hosts }: ApiOptions): Api =>
-  createOperatorApi({ given: { participant }, style, log, token, hosts });
+export const createApi = ({ participant, log, token, hosts, rate }: ApiOptions): Api =>
+  createOperatorApi({ given: { participant }, style, log, token, hosts, rate });

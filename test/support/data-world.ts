@@ -39,6 +39,7 @@ import { type RunningServer, serveRoutes } from '../../kernel/http/server.ts';
 import type { ParticipantKeys } from '../../kernel/keys.ts';
 import { type Logger, silentLogger } from '../../kernel/log.ts';
 import { createIds, systemRandom } from '../../kernel/random.ts';
+import { createPeerRate, createRateLimits, peerLimitsOf, type RateLimits, wholeMinuteOf } from '../../kernel/rate-limits.ts';
 import type { ReplayStore } from '../../kernel/replay.ts';
 import { migrate } from '../../kernel/sql/migrate.ts';
 import { openSqlite } from '../../kernel/sql/sqlite.ts';
@@ -198,6 +199,10 @@ export interface WorldOptions {
   readonly provider?: Partial<ArrayMeterOptions>;
   readonly consumer?: Partial<ArrayMeterOptions>;
   readonly replay?: ReplayStore;
+  readonly limits?: RateLimits;
+  /** In a minute, of the one consumer. */
+  readonly accesses?: number;
+  readonly tokens?: number;
   readonly replayCapacity?: number;
   readonly idleMs?: number;
   readonly log?: Logger;
@@ -294,6 +299,12 @@ export const startWorld = async (options: WorldOptions = {}) => {
     });
   const providerMeter = createArrayMeter({ clock, ...options.provider });
   const consumerMeter = createArrayMeter({ clock, ...options.consumer });
+  const rates = options.limits ?? createRateLimits(clock);
+  const accessRate = createPeerRate(rates, 'access', peerLimitsOf(options.accesses ?? 1_000_000, 10_000_000));
+  const tokenRate = createPeerRate(rates, 'token', {
+    peer: wholeMinuteOf(options.tokens ?? 6_000),
+    all: wholeMinuteOf(60_000),
+  });
   const start = async (meter: ArrayMeter) => {
     const plane = await makePlane();
     const limits = {
@@ -302,7 +313,7 @@ export const startWorld = async (options: WorldOptions = {}) => {
       ...(options.idleMs === undefined ? {} : { idleMs: options.idleMs }),
     };
     const server = await startDataListener(
-      { ...shared, ...plane, meter, standing: said.standing, digests, dataOrigin, ...limits },
+      { ...shared, ...plane, meter, standing: said.standing, digests, dataOrigin, rate: accessRate, ...limits },
       { host: '127.0.0.1', port: dataPort },
     );
     return { plane, server, meter };
@@ -329,6 +340,7 @@ export const startWorld = async (options: WorldOptions = {}) => {
       terms: providerTerms,
       used,
       standing: said.standing,
+      rate: tokenRate,
       tokenEndpoint,
     }),
   );
