@@ -145,15 +145,28 @@ const pauseAfter = (attempts: number, random: Random): number => {
   return Math.round(whole / 2 + (whole / 2) * ((random.bytes(1)[0] ?? 0) / 256));
 };
 
+/**
+ * Written so that no index can find the topics: looked for by time, what is due costs the same however many tasks wait for
+ * theirs. By topic, all that wait would be looked through.
+ */
+const isOf = (topics: readonly string[]) => sql<boolean>`topic || '' in (${sql.join(topics)})`;
+
+/** What is due and nobody has, the oldest first. */
+export const dueRows = (now: number, topics: readonly string[], limit: number) =>
+  sql<Pick<Task, 'topic' | 'id'>>`select topic, id from outbox
+    where due_at <= ${now} and leased_until <= ${now} and ${isOf(topics)}
+    order by due_at limit ${limit}`;
+
+/** What nobody has and is due first. */
+export const nextRow = (topics: readonly string[]) =>
+  sql<{ due_at: number }>`select due_at from outbox where leased_until = 0 and ${isOf(topics)} order by due_at limit 1`;
+
 /** Due tasks that nobody works on, leased to us: of several that ask at once each gets others, and nobody waits. */
 const claimTasks = async (worker: Worker, topics: readonly string[], limit: number): Promise<readonly Task[]> => {
   const { db, clock, holder, leaseMs } = worker;
   const now = clock.now();
   const others = isPostgres(db) ? sql`for update skip locked` : sql``;
-  const { rows } = await sql<Task>`with due as materialized (
-      select topic, id from outbox
-      where due_at <= ${now} and leased_until <= ${now} and topic in (${sql.join(topics)})
-      order by due_at limit ${limit} ${others})
+  const { rows } = await sql<Task>`with due as materialized (${dueRows(now, topics, limit)} ${others})
     update outbox set leased_until = ${now + leaseMs}, holder = ${holder}
     from due where outbox.topic = due.topic and outbox.id = due.id
     returning outbox.id, outbox.topic, outbox.participant, outbox.subject, outbox.attempts`.execute(db);
@@ -207,13 +220,8 @@ const endLeases = async ({ db }: Worker, topics: readonly string[]): Promise<voi
 };
 
 const nextDue = async ({ db }: Worker, topics: readonly string[]): Promise<number> => {
-  const row = await db
-    .selectFrom('outbox')
-    .select((its) => its.fn.min('due_at').as('due'))
-    .where('topic', 'in', topics)
-    .where('leased_until', '=', 0)
-    .executeTakeFirst();
-  return Number(row?.due ?? Number.MAX_SAFE_INTEGER);
+  const { rows } = await nextRow(topics).execute(db);
+  return rows[0]?.due_at ?? Number.MAX_SAFE_INTEGER;
 };
 
 /** Starts the worker; disposing it lets the tasks under way end and starts no new ones. */
@@ -246,7 +254,7 @@ export const startOutbox = (options: OutboxOptions): OutboxWorker => {
     const wait = isFull ? pollMs : Math.max(1, Math.min(pollMs, (await nextDue(worker, topics)) - clock.now()));
     const slept = new AbortController();
     await Promise.race([awake.promise, clock.sleep(wait, slept.signal)]);
-    slept.abort();
+    slept.abort('awake'); // with a reason of our own: the default one is an error with its stack
   };
 
   /** Long before they end: a database that is away for a moment costs no lease. */

@@ -1,16 +1,20 @@
+import { sql } from 'kysely';
 import { describe, expect, test } from 'vitest';
 import { systemClock } from '../../kernel/clock.ts';
 import { silentLogger } from '../../kernel/log.ts';
 import { seededRandom } from '../../kernel/random.ts';
 import { migrate } from '../../kernel/sql/migrate.ts';
 import {
+  dueRows,
   hurryTask,
+  nextRow,
   type OutboxTable,
   outboxMigrations,
   putTask,
   startOutbox,
   type Task,
 } from '../../kernel/sql/outbox.ts';
+import { openSqlite } from '../../kernel/sql/sqlite.ts';
 import { databases } from '../support/databases.ts';
 
 const openOutbox = async (empty: (typeof databases)[string]) => {
@@ -212,4 +216,14 @@ describe.each(Object.entries(databases))('a task that is hurried, on %s', (_name
     await putTask(db, task('a'), 100);
     expect(await due()).toEqual([300]);
   });
+});
+
+test('what is due is looked for by its time, however many tasks wait for theirs', async () => {
+  const { db } = openSqlite<OutboxTable>({ path: ':memory:' });
+  await migrate(db, 'outbox', outboxMigrations);
+  const topics = ['mail', 'parcels'];
+  for (const query of [dueRows(5, topics, 8), nextRow(topics)]) {
+    const { rows } = await sql<{ detail: string }>`explain query plan ${query}`.execute(db);
+    expect(rows.map(({ detail }) => detail)).toEqual([expect.stringMatching(/USING INDEX outbox_due/)]);
+  }
 });
