@@ -88,7 +88,7 @@ export class Office {
 
   /**
    * Work of the writer alone: begun now when this process writes, and whenever it begins to; ended with that, or when the
-   * answer is disposed. Resolves once it was begun, where it begins now.
+   * answer is disposed. Resolves once it was begun, or did not begin at the first attempt and is begun again soon.
    */
   async whileWriting(begin: Duty['begin']): Promise<AsyncDisposable> {
     const duty: Duty = { begin, running: undefined };
@@ -117,7 +117,7 @@ export class Office {
       },
     });
     this.#isOpen = true;
-    await Promise.all([...this.#duties].map((duty) => this.#beginDuty(duty)));
+    for (const duty of this.#duties) void this.#beginDuty(duty);
   }
 
   /** Ends the term: in order, or because it must. */
@@ -131,22 +131,26 @@ export class Office {
     await Promise.all([...this.#duties].map((duty) => this.#endDuty(duty)));
   }
 
-  #beginDuty(duty: Duty): Promise<unknown> {
+  /** Resolves behind the first attempt. */
+  #beginDuty(duty: Duty): Promise<void> {
     const { clock, log, origin } = this.#tools;
     const stop = new AbortController();
+    const attempted = Promise.withResolvers<void>();
     const work = async (): Promise<AsyncDisposable | undefined> => {
       while (!stop.signal.aborted) {
         try {
           return await duty.begin();
         } catch (err) {
           log.error({ origin, err }, 'work of the writer did not begin');
-          await clock.sleep(againMs, stop.signal);
+        } finally {
+          attempted.resolve();
         }
+        await clock.sleep(againMs, stop.signal);
       }
       return undefined;
     };
     duty.running = { stop, work: work() };
-    return duty.running.work;
+    return attempted.promise;
   }
 
   async #endDuty(duty: Duty): Promise<void> {

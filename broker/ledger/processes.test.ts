@@ -52,6 +52,27 @@ describe('the turn to write a log', () => {
     expect(done).toHaveLength(4);
   });
 
+  test('work that does not begin is begun again, and keeps no writer from ending its turn', async () => {
+    await using world = await logWorld({ leaseMs });
+    const a = await world.start('a');
+    let attempts = 0;
+    await a.ledger.whileWriting(async () => {
+      attempts += 1;
+      if (attempts < 3) throw new Error('not yet');
+      return { [Symbol.asyncDispose]: async () => undefined };
+    });
+    await until(() => (attempts === 3 ? true : undefined));
+    const b = await world.start('b');
+    await b.ledger.whileWriting(async () => {
+      throw new Error('never');
+    });
+    await a.ledger.close();
+    await writes(b);
+    expect(await join('one', b)).toBe(1);
+    await b.ledger.close();
+    expect(attempts).toBe(3);
+  });
+
   test('a writer that stood still beyond its lease writes nothing, and whoever waited there is answered by the next', async () => {
     await using world = await logWorld({ leaseMs });
     const [a, b] = [await world.start('a'), await world.start('b')];
