@@ -21,15 +21,16 @@ export const limitOf = (perMinute: number): Limit => ({ perMinute, burst: Math.m
 
 const maxKeys = 100_000;
 
-/** A map that forgets what was set longest ago when it is full: whoever brings many names must not keep the others out. */
+/** A map that forgets what came in first when it is full: whoever brings many names must not keep the others out. */
 export const createBoundedMap = <Value>(capacity = maxKeys) => {
   const entries = new Map<string, Value>();
   return {
     get: (key: string): Value | undefined => entries.get(key),
     set: (key: string, value: Value): void => {
-      const isNew = !entries.delete(key);
-      const [oldest] = entries.keys();
-      if (isNew && entries.size >= capacity && oldest !== undefined) entries.delete(oldest);
+      if (entries.size >= capacity && !entries.has(key)) {
+        const [oldest] = entries.keys();
+        if (oldest !== undefined) entries.delete(oldest);
+      }
       entries.set(key, value);
     },
   };

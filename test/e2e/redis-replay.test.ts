@@ -1,21 +1,30 @@
+import { spawnSync } from 'node:child_process';
 import { randomBytes, randomInt } from 'node:crypto';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { getCACertificates, setDefaultCACertificates } from 'node:tls';
 import { describe, expect, test } from 'vitest';
 import type { Clock } from '../../kernel/clock.ts';
 import { systemClock } from '../../kernel/clock.ts';
 import { connectRedis, type RedisConnection, script } from '../../kernel/redis/connection.ts';
 import { partnerOf, placeCount, placeTags, slotOf } from '../../kernel/redis/places.ts';
+import { createRedisRateLimits } from '../../kernel/redis/rate-limits.ts';
 import { createRedisReplay, type RedisReplay } from '../../kernel/redis/replay.ts';
 import { readRedisUrls } from '../../kernel/redis/urls.ts';
 import type { Claim } from '../../kernel/replay.ts';
+import { freePort } from '../support/holder.ts';
+import { makeCertificate } from '../support/network.ts';
 import {
   agePlaces,
   isWithoutRedis,
   openRedis,
-  type RedisServer,
+  RedisServer,
   startRedis,
   startRedisCluster,
   until,
 } from '../support/redis.ts';
+import { secretText } from '../support/secrets.ts';
 
 /** Redis answers before anything is safe: what it may lose, and that no loss lets a proof count twice. */
 
@@ -156,6 +165,52 @@ const lostIn = async (redis: RedisConnection, place: number, keys: readonly Uint
   const found = await Promise.all(keys.map((key) => redis.run(exists, [`${prefix}:${textOf(key)}`], [])));
   return found.filter((count) => count !== 1).length;
 };
+
+describe.skipIf(isWithoutRedis || spawnSync('openssl', ['version']).error !== undefined)('Redis over TLS', () => {
+  test('is asked with a name and a password, and only when its certificate holds', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'stekker-redis-tls-'));
+    await using _ = { [Symbol.asyncDispose]: async () => rmSync(folder, { recursive: true, force: true }) };
+    const { certFile, keyFile } = makeCertificate(folder, ['localhost']);
+    const port = await freePort();
+    const [user, password] = ['stekker', secretText('redis')];
+    const tls = ['--port', '0', '--tls-port', String(port), '--tls-cert-file', certFile, '--tls-key-file', keyFile];
+    // What docs/guides/scaling.md says is enough.
+    const commands = 'evalsha eval info ping publish subscribe cluster hset hmget set get time'.split(' ');
+    const may = ['~stekker:*', '&stekker:*', ...commands.map((command) => `+${command}`)];
+    const who = ['--user', 'default', 'off', '--user', user, 'on', `>${password}`, ...may];
+    await using server = new RedisServer(port, [...tls, '--tls-auth-clients', 'no', '--save', '', ...who]);
+    await server.start();
+    const urls = readRedisUrls(`rediss://${user}:${password}@localhost:${port}`);
+    if (urls === undefined) throw new Error('no address');
+    const ask = async (): Promise<unknown> => {
+      await using redis = connectRedis(urls);
+      const store = createRedisReplay({ redis, name, clock: systemClock });
+      for (let tries = 0; ; tries += 1)
+        try {
+          await store.visit();
+          await redis.publish(`stekker:${name}:wake`, '');
+          const take = () =>
+            createRedisRateLimits({ redis, name, clock: systemClock }).take('a', { perMinute: 1, burst: 1 });
+          return [
+            await take(),
+            Number(await take()) > 0,
+            isUnknown(await store.claim(keyIn(1), systemClock.now(), 'a')),
+          ];
+        } catch (error) {
+          if (tries === 20) return error;
+          await systemClock.sleep(50);
+        }
+    };
+    expect(String(await ask())).toMatch(/certificate/);
+    const before = getCACertificates('default');
+    setDefaultCACertificates([...before, readFileSync(certFile, 'utf8')]);
+    try {
+      expect(await ask()).toEqual([0, true, true]);
+    } finally {
+      setDefaultCACertificates(before);
+    }
+  });
+});
 
 describe.skipIf(isWithoutRedis)('replay over a Redis Cluster', () => {
   test('a place and its partner never stand on one master', async () => {

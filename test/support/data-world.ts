@@ -39,7 +39,13 @@ import { type RunningServer, serveRoutes } from '../../kernel/http/server.ts';
 import type { ParticipantKeys } from '../../kernel/keys.ts';
 import { type Logger, silentLogger } from '../../kernel/log.ts';
 import { createIds, systemRandom } from '../../kernel/random.ts';
-import { createPeerRate, createRateLimits, peerLimitsOf, type RateLimits, wholeMinuteOf } from '../../kernel/rate-limits.ts';
+import {
+  createPeerRate,
+  createRateLimits,
+  peerLimitsOf,
+  type RateLimits,
+  wholeMinuteOf,
+} from '../../kernel/rate-limits.ts';
 import type { ReplayStore } from '../../kernel/replay.ts';
 import { migrate } from '../../kernel/sql/migrate.ts';
 import { openSqlite } from '../../kernel/sql/sqlite.ts';

@@ -21,7 +21,8 @@ export const canMakeNetworks = (): boolean =>
   spawnSync('nsenter', ['--version']).status === 0 &&
   spawnSync('openssl', ['version']).status === 0;
 
-const makeCertificate = (folder: string, names: readonly string[]) => {
+/** A certificate for these names, signed with its own key. */
+export const makeCertificate = (folder: string, names: readonly string[]) => {
   const [certFile, keyFile] = [join(folder, 'cert.pem'), join(folder, 'key.pem')];
   const alternatives = names.map((name) => `DNS:${name}`).join(',');
   execFileSync(

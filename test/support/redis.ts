@@ -81,9 +81,9 @@ export class RedisServer implements AsyncDisposable {
   }
 
   isListening(): boolean {
-    const tool = spawnSync('redis-cli', ['-h', host, '-p', String(this.port), 'ping'], { timeout: 2_000 });
-    // Without its password or over TLS it still answers something.
-    return this.#args.includes('--tls-port') ? tool.status !== null : /PONG|NOAUTH/.test(tool.stdout?.toString() ?? '');
+    const tls = this.#args.includes('--tls-port') ? ['--tls', '--insecure'] : [];
+    const tool = spawnSync('redis-cli', ['-h', host, '-p', String(this.port), ...tls, 'ping'], { timeout: 2_000 });
+    return /PONG|NOAUTH/.test(tool.stdout?.toString() ?? '');
   }
 
   /** Ends it at once, as a crash does. */
