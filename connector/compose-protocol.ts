@@ -249,6 +249,7 @@ export const composeProtocol = (base: Base, parts: ProtocolParts) => {
   return {
     app,
     catalog: its.catalog,
+    catalogRows: its.store,
     catalogs: its.catalogs,
     templates: [...its.templates.values()],
     negotiations,

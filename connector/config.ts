@@ -117,6 +117,21 @@ export const connectorSettings = {
     'So many accesses to data one consumer may make in a second; all consumers of a participant together ten times that.',
     '20000',
   ),
+  STEKKER_KEEP_MESSAGES_DAYS: setting(
+    integerText(1, 3_650).prefault('2'),
+    'Answers to messages are kept for their repeats this long.',
+    '2',
+  ),
+  STEKKER_KEEP_PROCESSES_DAYS: setting(
+    integerText(1, 36_500).prefault('365'),
+    'Negotiations that ended without an agreement, and transfers that ended under settled agreements, are kept this long. Agreements and statements are kept for ever.',
+    '365',
+  ),
+  STEKKER_KEEP_CHANGES_DAYS: setting(
+    integerText(1, 3_650).prefault('30'),
+    'Changes of the catalog are kept this long; whoever follows them and stays away longer reads the whole catalog.',
+    '30',
+  ),
   STEKKER_STATEMENT_INTERVAL_SECONDS: setting(
     integerText(1, 86_400).prefault('300'),
     'A usage statement is drafted this often.',

@@ -13,9 +13,7 @@ import {
 } from '../kernel/lifecycle.ts';
 import type { Logger } from '../kernel/log.ts';
 import { type Random, systemRandom } from '../kernel/random.ts';
-import { forgetTurns } from '../kernel/sql/leases.ts';
 import { startOutbox } from '../kernel/sql/outbox.ts';
-import { forgetOld } from './adapters/sql/process-store.ts';
 import { createFront, createPublicApp } from './app.ts';
 import { type Base, openBase, outboxChannel, processChannel } from './base.ts';
 import { composeDataPlane, isPushPath, startData } from './compose-data.ts';
@@ -32,6 +30,7 @@ import { createProcessFeed, type ProcessFeed } from './management/feed.ts';
 import { countedProcesses, measuredRoutes } from './measuring.ts';
 import type { NegotiationService } from './negotiation/service.ts';
 import type { ConnectorParts } from './parts.ts';
+import { tidy, tidyMs } from './tidying.ts';
 import type { TransferService } from './transfer/service.ts';
 
 /** Starts a connector: what a data holder or an application runtime deploys. */
@@ -56,7 +55,6 @@ export interface RunningConnector extends RunningService {
   readonly transfers: Pick<TransferService, 'request'>;
 }
 
-const tidyMs = 3_600_000;
 const turnMs = 1_000;
 const turnedAtOnce = 100;
 
@@ -124,13 +122,6 @@ const compose = async (base: Base) => {
   return { feed, identity, usage, protocol, data };
 };
 
-/** Done by one process; the others find it done. */
-const tidy = async ({ db, leases, clock }: Base): Promise<void> => {
-  if ((await leases.take('tidy', tidyMs / 2)) === undefined) return;
-  await forgetOld(db, clock.now());
-  await forgetTurns(db, clock.now() - tidyMs);
-};
-
 const build = async (config: ConnectorConfig, options: Required<ConnectorOptions>, own: Own, fail: Fail) => {
   const { log, clock, random, parts, signal } = options;
   own(await openDataFolder({ path: config.STEKKER_DATA, program: 'connector', files: nodeFiles }));
@@ -160,7 +151,7 @@ const build = async (config: ConnectorConfig, options: Required<ConnectorOptions
   const handlers = { ...protocol.handlers, ...identity.handlers, ...usage.evidence?.handlers };
   const outbox = own(startOutbox({ db: base.relaxed, clock, random, log, handlers, isAlone: !base.isShared }));
   base.wakeups.listen(outboxChannel, outbox.wake);
-  own(startRepeating({ everyMs: tidyMs, work: () => tidy(base), clock, log }));
+  own(startRepeating({ everyMs: tidyMs, work: () => tidy(base, protocol.catalogRows), clock, log }));
   own(startRepeating({ everyMs: turnMs, work: () => turnAll(protocol.catalog.turn), clock, log }));
   const measured = measuredRoutes(base.metrics, clock);
   own(front).open(createPublicApp([protocol.app, identity.routes, data.app], health, measured));

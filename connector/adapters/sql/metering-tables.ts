@@ -206,4 +206,14 @@ export const meteringMigrations: readonly Migration<MeteringTables>[] = [
       await schema.createIndex('unstated_access_place').on('unstated_access').column('place').execute();
     },
   },
+  {
+    name: '2026-11-26-accounts-by-id',
+    up: async ({ schema }) => {
+      await schema
+        .createIndex('usage_account_id')
+        .on('usage_account')
+        .columns(['participant', 'agreement_id'])
+        .execute();
+    },
+  },
 ];

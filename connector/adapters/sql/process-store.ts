@@ -151,6 +151,22 @@ export const processMigrations: readonly Migration<ProcessTables>[] = [
         on conflict do nothing`.execute(db);
     },
   },
+  {
+    name: '2026-11-26-retention',
+    up: async ({ schema }) => {
+      const index = (name: string, table: string, columns: readonly string[]) =>
+        schema
+          .createIndex(name)
+          .on(table)
+          .columns([...columns])
+          .execute();
+      await index('process_finished', 'process', ['protocol', 'state', 'updated_at', 'pid']);
+      await index('process_name_pid', 'process_name', ['protocol', 'participant', 'pid']);
+      await index('process_group_pid', 'process_group', ['protocol', 'participant', 'pid']);
+      await index('received_message_at', 'received_message', ['received_at']);
+      await index('used_token_expires', 'used_token', ['expires_at']);
+    },
+  },
 ];
 
 const encode = <State extends string, Kind extends string, Data>(
@@ -440,15 +456,6 @@ export const createSqlProcessStore = <State extends string, Kind extends string,
         (result) => (result === 'saved' ? change.row : undefined),
       ),
   };
-};
-
-/** Forgets tokens that have expired and answers older than a day. */
-export const forgetOld = async (db: Tables, now: number): Promise<void> => {
-  await db.deleteFrom('used_token').where('expires_at', '<', now).execute();
-  await db
-    .deleteFrom('received_message')
-    .where('received_at', '<', now - 86_400_000)
-    .execute();
 };
 
 /** Open processes by participant, protocol, role and state: the cost grows with those, not with finished ones. */
