@@ -75,6 +75,7 @@ const isPoint = ({ from, to }: Line): boolean => from.value === to.value;
 
 /** Whether every fact that satisfies `a` satisfies `b`; both are about the same operand. */
 const rangeInside = (a: Range, b: Range, several: boolean): boolean => {
+  if (a.kind === 'open' || b.kind === 'open') return false;
   if (a.kind === 'names') return b.kind === 'names' && namesInside(a, b, several);
   if (b.kind === 'names') return false;
   if (b.kind === 'but') return a.kind === 'but' ? a.value === b.value : !holds(a, b.value);
@@ -83,6 +84,7 @@ const rangeInside = (a: Range, b: Range, several: boolean): boolean => {
 
 /** Whether no fact satisfies both. */
 const rangesApart = (a: Range, b: Range, several: boolean): boolean => {
+  if (a.kind === 'open' || b.kind === 'open') return false;
   if (a.kind === 'names') return b.kind === 'names' && namesApart(a, b, several);
   if (b.kind === 'names') return false;
   if (a.kind === 'but') return b.kind === 'line' && isPoint(b) && b.from.value === a.value;

@@ -82,7 +82,7 @@ const words: Readonly<Record<string, Sentence>> = {
 export const wordOf = (operator: string): Sentence => words[operator] ?? { nl: operator, en: operator };
 
 const factText = (fact: unknown, name: FactName): string => {
-  if (name === 'now' && typeof fact === 'number') return formatTime(fact);
+  if ((name === 'now' || name === 'agreedAt') && typeof fact === 'number') return formatTime(fact);
   return Array.isArray(fact) ? fact.map((one) => shortName(String(one))).join(', ') : shortName(String(fact));
 };
 

@@ -2,6 +2,8 @@
 export interface Facts {
   /** Milliseconds since the epoch. */
   readonly now?: number;
+  /** When the agreement was made, in ms. */
+  readonly agreedAt?: number;
   /** IRI of the declared purpose. */
   readonly purpose?: string;
   /** DID of the party that receives the data. */

@@ -12,6 +12,7 @@ import { accreditedFor } from './operands/accredited-for.ts';
 import { applicationVersion } from './operands/application-version.ts';
 import { count } from './operands/count.ts';
 import { dateTime } from './operands/date-time.ts';
+import { inForceDate } from './operands/in-force-date.ts';
 import { membership } from './operands/membership.ts';
 import type { Operand, Range } from './operands/operand.ts';
 import { pricePlan } from './operands/price-plan.ts';
@@ -58,9 +59,18 @@ export type Parsed =
   | { readonly ok: false; readonly faults: readonly Fault[] };
 
 const operands: ReadonlyMap<string, Operand> = new Map(
-  [purpose, dateTime, count, recipient, membership, role, accreditedFor, applicationVersion, pricePlan].map(
-    (operand) => [operand.iri, operand],
-  ),
+  [
+    purpose,
+    dateTime,
+    inForceDate,
+    count,
+    recipient,
+    membership,
+    role,
+    accreditedFor,
+    applicationVersion,
+    pricePlan,
+  ].map((operand) => [operand.iri, operand]),
 );
 
 /** Members of a policy that would change what it means, and that we do not evaluate (odrl §2): refused, never ignored. */

@@ -4,8 +4,12 @@ import { odrlNamespace } from '../contracts/odrl/policy.ts';
 
 export const ownNamespace = 'urn:stekker:1:';
 
+/** EDC's context makes one bare word of a term of its own. */
+const edcInForceDate = 'https://w3id.org/edc/v0.0.1/ns/inForceDate';
+
 /** A term as a full IRI: bare and prefixed names of ODRL are brought to one form. */
 export const fullIri = (term: string): string => {
+  if (term === 'inForceDate') return edcInForceDate;
   if (term.startsWith('odrl:')) return `${odrlNamespace}${term.slice(5)}`;
   return /^[A-Za-z]+$/.test(term) ? `${odrlNamespace}${term}` : term;
 };

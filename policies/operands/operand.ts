@@ -24,7 +24,9 @@ export type Range =
   /** From here to there; an open end does not belong to it. */
   | { readonly kind: 'line'; readonly from: End; readonly to: End }
   /** Everything but one point of a line. */
-  | { readonly kind: 'but'; readonly value: number };
+  | { readonly kind: 'but'; readonly value: number }
+  /** Nothing that could be compared: what it means depends on the agreement. */
+  | { readonly kind: 'open' };
 
 export interface End {
   readonly value: number;
@@ -131,7 +133,7 @@ const lineOf = (operator: Operator, value: number): Range => {
   }
 };
 
-const comparisons: Readonly<Partial<Record<Operator, (value: number, limit: number) => boolean>>> = {
+export const comparisons: Readonly<Partial<Record<Operator, (value: number, limit: number) => boolean>>> = {
   lt: (value, limit) => value < limit,
   lteq: (value, limit) => value <= limit,
   'term-lteq': (value, limit) => value <= limit,
