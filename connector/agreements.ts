@@ -5,6 +5,7 @@ import { canonicalize } from '../contracts/json.ts';
 import type { PricePlan } from '../contracts/ledger/price-plan.ts';
 import { parsePeerTime } from '../contracts/time.ts';
 import { nodeCrypto } from '../kernel/crypto.ts';
+import { overAfter } from '../policies/over.ts';
 import type { CatalogClient } from './catalog/client.ts';
 import type { CatalogStore } from './catalog/ports.ts';
 import type {
@@ -33,6 +34,13 @@ export const digestOf = ({ data }: NegotiationRow): string => {
     ? toBase64Url(nodeCrypto.sha256(utf8(canonicalize(agreement.agreement))))
     : agreement.digest;
 };
+
+const agreedAtOf = ({ data, createdAt }: NegotiationRow): number =>
+  parsePeerTime(String(data.agreement?.agreement.timestamp)) ?? createdAt;
+
+/** The last instant at which the rules of an agreement may still permit anything. */
+const overAfterOf = (row: NegotiationRow): number | undefined =>
+  overAfter(rulesOf(row.data.agreement?.agreement ?? {}), agreedAtOf(row));
 
 export interface AgreementSources {
   readonly negotiations: NegotiationStore;
@@ -79,7 +87,7 @@ export const meteredAgreement = async (
     assurance: data.assurance,
     price: data.price,
     pricePlan: await planOf(its, row),
-    startedAt: parsePeerTime(String(agreement.timestamp)) ?? row.createdAt,
+    startedAt: agreedAtOf(row),
   };
 };
 
@@ -97,6 +105,7 @@ export const transferAgreements = (its: Negotiations): Agreements => ({
       dataset,
       assurance,
       isInForce: status === 'in-force',
+      overAfter: overAfterOf(row),
       isBeingFinalized: row.process.role === 'provider' && row.process.state === 'VERIFIED',
     };
   },
@@ -119,6 +128,7 @@ export const accessTerms = (its: AgreementSources): Terms => ({
       agreementId,
       agreement: digestOf(row),
       consumer: row.peer,
+      agreedAt: agreedAtOf(row),
       asset: data.dataset,
       upstream: asset.asset.upstream,
       rules: rulesOf(data.agreement?.agreement ?? {}),
@@ -173,6 +183,7 @@ const consumed = async (
     price: row.data.price,
     pricePlan: await planOf(its, row),
     endpoint: endpointOf(address),
+    overAfter: overAfterOf(row),
     properties: propertiesOf(address),
   };
 };

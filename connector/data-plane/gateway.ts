@@ -206,6 +206,9 @@ const findTransfer = async (
   const transfer = await its.transfers.find(participant, agreementId);
   if (transfer === 'ended') throw new AppError('agreement-ended');
   if (transfer === undefined) throw refuse('not-found', 'no transfer is started under this agreement');
+  // Whether or not the provider notices: what we may not use any more is not fetched.
+  if (transfer.overAfter !== undefined && its.clock.now() > transfer.overAfter)
+    throw new AppError('agreement-ended', { detail: 'the term of the agreement is over' });
   return transfer;
 };
 

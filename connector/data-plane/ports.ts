@@ -23,6 +23,8 @@ export interface AccessTerms {
   /** agreementDigest */
   readonly agreement: string;
   readonly consumer: Did;
+  /** When it was agreed, in ms: terms may count from there. */
+  readonly agreedAt?: number;
   readonly asset: string;
   readonly upstream: Upstream;
   /** The agreement's rules (permission, prohibition, obligation). */
@@ -98,6 +100,8 @@ export interface ConsumedTransfer {
   readonly price: string;
   readonly pricePlan: PricePlan | null;
   readonly endpoint: string;
+  /** The last instant (ms) at which its rules may still permit anything; undefined when time alone never ends them. */
+  readonly overAfter?: number | undefined;
   /** Properties of the data address: `tokenEndpoint` and `grant`, or `authorization` (wire §4). */
   readonly properties: Readonly<Record<string, string>>;
 }

@@ -191,11 +191,12 @@ export type AccessFacts = { -readonly [Name in keyof Facts]: Facts[Name] };
 
 /** What is known of who asks, under these terms. */
 export const factsFor = (
-  terms: Pick<AccessTerms, 'consumer' | 'price'>,
+  terms: Pick<AccessTerms, 'consumer' | 'price' | 'agreedAt'>,
   credentials: CredentialFacts | undefined,
   { application, purpose }: { readonly application: string; readonly purpose: string },
 ): AccessFacts => ({
   recipient: terms.consumer,
+  ...(terms.agreedAt === undefined ? {} : { agreedAt: terms.agreedAt }),
   ...credentialFacts(credentials, application),
   ...(purpose === '' ? {} : { purpose }),
   ...(terms.price === '' ? {} : { pricePlan: terms.price }),

@@ -4,7 +4,7 @@ import type { ParticipantId } from '../../contracts/ids.ts';
 import type { Json } from '../../contracts/json.ts';
 import { traceIdOf } from '../../kernel/trace.ts';
 import { commit, type ExchangeOptions, extrasOf, hashOf, lookUp, type Step, withVersion } from './commit.ts';
-import type { Caller, ProcessRow, ReceivedMessage } from './ports.ts';
+import type { Caller, LaterTask, ProcessRow, ReceivedMessage } from './ports.ts';
 import { type Body, idOf, isSettled, laterId, peerPidIn, pidsFit } from './rules.ts';
 
 /** Handlers of incoming messages: they validate, record and answer; nothing is sent here (dsp §11). */
@@ -28,6 +28,8 @@ export interface Opening<Data> {
   readonly peerBase: string;
   readonly data: Data;
   readonly groups?: Readonly<Record<string, string>>;
+  /** Further work for a process with this pid. */
+  readonly tasks?: (pid: string) => readonly LaterTask[];
 }
 
 export interface Reaction<Data> {
@@ -103,7 +105,7 @@ export const openProcess = async <State extends string, Kind extends string, Dat
     const answer = { status: 201, body: its.show(row), newest: its.newId() };
     const saved = await commit(its, {
       row,
-      ...extrasOf({ names: { peer: name }, groups: opening.groups }),
+      ...extrasOf({ names: { peer: name }, groups: opening.groups, tasks: opening.tasks?.(row.pid) }),
       send: false,
       work: true,
       ...remembered(incoming, answer),

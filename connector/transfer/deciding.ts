@@ -7,7 +7,15 @@ import { mustFind, type Outgoing } from '../exchange/commit.ts';
 import { amendProcess, beginProcess, deliverMessage, sendMessage } from '../exchange/send.ts';
 import type { TransferKind } from './machine.ts';
 import type { ReceivedPush, TransferData, TransferDecision, TransferRow } from './ports.ts';
-import { type Exchanged, pidsOf, type TransferOptions, termination } from './process.ts';
+import {
+  type Exchanged,
+  mustNotBeOver,
+  overTasks,
+  pidsOf,
+  type TransferOptions,
+  termination,
+  withoutAddress,
+} from './process.ts';
 import { createPushing, type Pushing } from './pushing.ts';
 import { pushFormat, writeMessage } from './rules.ts';
 
@@ -43,6 +51,8 @@ export interface Deciding {
   readonly handlers: {
     readonly transfers: (task: Task) => Promise<TaskResult>;
     readonly 'transfers-work': (task: Task) => Promise<TaskResult>;
+    /** Ends what runs when the term of its agreement is over, whether or not the peer notices. */
+    readonly 'transfers-over': (task: Task) => Promise<TaskResult>;
   };
 }
 
@@ -63,12 +73,16 @@ const outgoingFor = (row: TransferRow, action: Action, dataAddress: DataAddress 
         data: { ...row.data, suspendedBy: null },
       };
     case 'complete':
-      return { path: '/transfers/:pid/completion', body: writeMessage.completion(pids) };
+      return {
+        path: '/transfers/:pid/completion',
+        body: writeMessage.completion(pids),
+        data: withoutAddress(row, 'ended'),
+      };
     case 'suspend':
       return {
         path: '/transfers/:pid/suspension',
         body: writeMessage.suspension(pids, action.code, action.reason),
-        data: { ...row.data, suspendedBy: 'us' },
+        data: { ...withoutAddress(row, 'suspended'), suspendedBy: 'us' },
       };
     case 'terminate':
       return termination(row, action.code, action.reason);
@@ -124,6 +138,17 @@ const endOne = async (
   }
 };
 
+const isOver = { code: 'agreement-ended', reason: ['The term of the agreement is over.'] };
+
+const over = async (its: Exchanged, options: TransferOptions, task: Task): Promise<TaskResult> => {
+  const row = await its.store.find(task.participant as ParticipantId, task.subject);
+  if (row === undefined) return 'done';
+  const agreement = await options.agreements.find(row.participant, row.data.agreementId);
+  if (agreement?.overAfter !== undefined && its.clock.now() <= agreement.overAfter) return 'later'; // the clock went back
+  await endOne(its, options, row, isOver);
+  return 'done';
+};
+
 const endUnder = async (
   its: Exchanged,
   options: TransferOptions,
@@ -167,7 +192,7 @@ export const createDeciding = (its: Exchanged, options: TransferOptions): Decidi
     request: async ({ participant, agreementId, format, providerBase }) => {
       const agreement = await options.agreements.find(participant, agreementId);
       if (agreement === undefined || agreement.role !== 'consumer') throw new AppError('not-found');
-      if (!agreement.isInForce) throw new AppError('agreement-ended');
+      mustNotBeOver(options, agreement);
       options.checkAddress(providerBase);
       const known: TransferData = { agreementId, format, dataAddress: null, suspendedBy: null, ending: null };
       const start = {
@@ -189,6 +214,7 @@ export const createDeciding = (its: Exchanged, options: TransferOptions): Decidi
             ? {}
             : { data: { ...known, inbox: { secretHash: inbox.secretHash, received: null } } }),
           groups: { agreement: agreementId },
+          tasks: overTasks(pid, agreement),
         };
       });
     },
@@ -204,6 +230,7 @@ export const createDeciding = (its: Exchanged, options: TransferOptions): Decidi
     handlers: {
       transfers: (task) => deliverMessage(its, task),
       'transfers-work': (task) => work(its, options, pushing, task),
+      'transfers-over': (task) => over(its, options, task),
     },
   };
 };

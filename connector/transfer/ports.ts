@@ -32,6 +32,8 @@ export interface TransferAgreement {
   readonly dataset: string;
   readonly assurance: Assurance;
   readonly isInForce: boolean;
+  /** The last instant (ms) at which its rules may still permit anything; undefined when time alone never ends them. */
+  readonly overAfter: number | undefined;
   /** Provider: everything is said but our last word, and the consumer may have it before we know. */
   readonly isBeingFinalized?: boolean;
 }

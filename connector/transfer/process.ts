@@ -1,13 +1,16 @@
 import { type TransferState, transferProcess } from '../../contracts/dsp/transfer.ts';
+import { AppError } from '../../contracts/errors.ts';
 import type { Did, ParticipantId } from '../../contracts/ids.ts';
 import type { Json } from '../../contracts/json.ts';
 import type { ExchangeOptions, Outgoing } from '../exchange/commit.ts';
+import type { LaterTask } from '../exchange/ports.ts';
 import type { TransferKind } from './machine.ts';
 import type {
   Agreements,
   DataPlane,
   Pusher,
   PushInbox,
+  TransferAgreement,
   TransferData,
   TransferDecisions,
   TransferRow,
@@ -33,6 +36,18 @@ export interface TransferOptions extends Pick<Exchanged, 'transport' | 'clock' |
   readonly checkAddress: (url: string) => void;
 }
 
+/** @throws AppError `agreement-ended` when nothing can be transferred under an agreement any more. */
+export const mustNotBeOver = (
+  { clock }: Pick<TransferOptions, 'clock'>,
+  { isInForce, overAfter }: Pick<TransferAgreement, 'isInForce' | 'overAfter'>,
+): void => {
+  if (!isInForce || (overAfter !== undefined && clock.now() > overAfter)) throw new AppError('agreement-ended');
+};
+
+/** The end of a transfer whose agreement has a term. */
+export const overTasks = (pid: string, { overAfter }: Pick<TransferAgreement, 'overAfter'>): readonly LaterTask[] =>
+  overAfter === undefined ? [] : [{ topic: 'transfers-over', id: pid, dueAt: overAfter + 1 }];
+
 export const pidsOf = (row: TransferRow) =>
   row.process.role === 'provider'
     ? { providerPid: row.pid, consumerPid: row.peerPid ?? '' }
@@ -48,8 +63,12 @@ export const readState: Exchanged['readState'] = (body) => {
   return { state, peerPid: (role) => (role === 'provider' ? consumerPid : providerPid) };
 };
 
+/** An address opens or names something with a secret: it is kept no longer than it is of use, and a consumer's not while suspended. */
+export const withoutAddress = ({ process, data }: TransferRow, next: 'ended' | 'suspended'): TransferData =>
+  next === 'ended' || process.role === 'consumer' ? { ...data, dataAddress: null } : data;
+
 export const termination = (row: TransferRow, code: string, reason: readonly string[]): Outgoing<TransferData> => ({
   path: '/transfers/:pid/termination',
   body: writeMessage.termination(pidsOf(row), code, reason),
-  data: { ...row.data, ending: { by: 'us', code, reason: [...reason] } },
+  data: { ...withoutAddress(row, 'ended'), ending: { by: 'us', code, reason: [...reason] } },
 });

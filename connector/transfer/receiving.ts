@@ -14,7 +14,7 @@ import type { Caller } from '../exchange/ports.ts';
 import { type Answer, type Opening, openProcess, type Reaction, receiveMessage } from '../exchange/receive.ts';
 import type { Body } from '../exchange/rules.ts';
 import type { TransferData, TransferRow } from './ports.ts';
-import { type Exchanged, show, type TransferOptions } from './process.ts';
+import { type Exchanged, mustNotBeOver, overTasks, show, type TransferOptions, withoutAddress } from './process.ts';
 import { formatsOf, mayPeerResume, pushFormat, sinkOf } from './rules.ts';
 
 /** The messages that arrive for a transfer, and what is checked beyond the state (dsp §6). */
@@ -45,7 +45,7 @@ const requested = async (
   if (agreement === undefined || agreement.role !== 'provider' || agreement.peer !== incoming.caller.did)
     throw new AppError('not-found');
   if (agreement.isBeingFinalized === true) throw new AppError('not-yet', { retryAfterSeconds: 1 });
-  if (!agreement.isInForce) throw new AppError('agreement-ended');
+  mustNotBeOver(options, agreement);
   if (!formatsOf(agreement.assurance).includes(format)) {
     throw new AppError('format-unsupported', {
       detail: `this offer is distributed as ${formatsOf(agreement.assurance).join(', ')}`,
@@ -59,7 +59,8 @@ const requested = async (
   const dataAddress = format === pushFormat ? checkedSink(options, incoming.message.dataAddress) : null;
   const data: TransferData = { agreementId, format, dataAddress, suspendedBy: null, ending: null };
   const peerBase = withoutSlash(callbackAddress);
-  return { role: 'provider', peerBase, data, groups: { agreement: agreementId } };
+  const tasks = (pid: string) => overTasks(pid, agreement);
+  return { role: 'provider', peerBase, data, groups: { agreement: agreementId }, tasks };
 };
 
 /** The address of a push is given by a stranger, like a call-back address (dsp §8). */
@@ -82,10 +83,13 @@ const started = ({ process, data }: TransferRow, message: TransferStartMessage):
 };
 
 const endedByPeer = (
-  { data }: TransferRow,
+  row: TransferRow,
   message: { readonly code?: string | undefined; readonly reason?: readonly Json[] | undefined },
 ): Reaction<TransferData> => ({
-  data: { ...data, ending: { by: 'peer', code: message.code ?? '', reason: message.reason ?? [] } },
+  data: {
+    ...withoutAddress(row, 'ended'),
+    ending: { by: 'peer', code: message.code ?? '', reason: message.reason ?? [] },
+  },
 });
 
 export const createReceiving = (its: Exchanged, options: TransferOptions): Receiving => ({
@@ -98,9 +102,12 @@ export const createReceiving = (its: Exchanged, options: TransferOptions): Recei
     receiveMessage(
       its,
       { ...incoming, kind: 'suspension' },
-      ({ data }): Reaction<TransferData> => ({ data: { ...data, suspendedBy: 'peer' } }),
+      (row): Reaction<TransferData> => ({ data: { ...withoutAddress(row, 'suspended'), suspendedBy: 'peer' } }),
     ),
-  onCompletion: (incoming) => receiveMessage(its, { ...incoming, kind: 'completion' }, ({ data }) => ({ data })),
+  onCompletion: (incoming) =>
+    receiveMessage(its, { ...incoming, kind: 'completion' }, (row) => ({
+      data: withoutAddress(row, 'ended'),
+    })),
   onTermination: (incoming) =>
     receiveMessage(its, { ...incoming, kind: 'termination' }, (row) => endedByPeer(row, incoming.message)),
   show: async (participant, caller, pid) => show(await lookUpToShow(its, { participant, caller, pid })),
