@@ -16,7 +16,7 @@ import type { Body } from '../exchange/rules.ts';
 import { refusingDoubles } from './doubles.ts';
 import type { NegotiationData, NegotiationRow } from './ports.ts';
 import { agreedWith, digestOf, type Exchanged, type NegotiationOptions, newData, offerOf, show } from './process.ts';
-import { agreementFault, assuranceOf, counterFault, offerFault, termsFault, writeOffer } from './rules.ts';
+import { agreementFault, assuranceOf, counterFault, offerFault, sameTerms, termsFault, writeOffer } from './rules.ts';
 
 /** The messages that arrive in a negotiation, and what is checked beyond the state (dsp §5.4). */
 
@@ -54,7 +54,8 @@ const requested = async (
   const data = newData({
     dataset: offer.target,
     offerId: offer['@id'],
-    offer: offerOf(offer),
+    // What was published is agreed to as it was published: the names of a peer may mean nothing in our context.
+    offer: sameTerms(offerOf(offer), published.rules) ? { ...offerOf(offer), ...published.rules } : offerOf(offer),
     offerBy: 'consumer',
     offers: [digestOf(writeOffer(published))],
     assurance: published.assurance,

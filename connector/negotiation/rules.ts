@@ -1,10 +1,11 @@
 import { dspaceContext, type MessageAgreement, type MessageOffer } from '../../contracts/dsp/common.ts';
 import type { NegotiationState } from '../../contracts/dsp/negotiation.ts';
 import type { Role } from '../../contracts/dsp/process.ts';
-import { canonicalize, type JsonObject } from '../../contracts/json.ts';
+import { canonicalize, isJsonObject, type Json, type JsonObject } from '../../contracts/json.ts';
 import { type AgreementEvent, type Assurance, assurances } from '../../contracts/ledger/agreement.ts';
 import { pricesIn } from '../../contracts/ledger/price-plan.ts';
 import { parsePeerTime, parseTime } from '../../contracts/time.ts';
+import { fullIri } from '../../policies/terms.ts';
 import type { AgreementEnd, AgreementStatus, NegotiationData } from './ports.ts';
 
 /** Rules of negotiation beyond the states (dsp §5.4), and the messages we write. */
@@ -18,6 +19,24 @@ export const rulesOf = (policy: JsonObject): JsonObject =>
 /** Tree for tree: array order matters, the order of members does not. */
 export const sameRules = (a: JsonObject, b: JsonObject): boolean =>
   canonicalize(rulesOf(a)) === canonicalize(rulesOf(b));
+
+const named = new Set(['leftOperand', 'action']);
+
+/** Names in full: a peer writes what its own contexts make of them. */
+const inFull = (value: Json): Json => {
+  if (Array.isArray(value)) return value.map(inFull);
+  if (!isJsonObject(value)) return value;
+  return Object.fromEntries(
+    Object.entries(value).map(([key, its]) => [
+      key,
+      named.has(key) && typeof its === 'string' ? fullIri(its) : inFull(its),
+    ]),
+  );
+};
+
+/** The same rules, whichever form of a name each uses. */
+export const sameTerms = (a: JsonObject, b: JsonObject): boolean =>
+  canonicalize(inFull(rulesOf(a))) === canonicalize(inFull(rulesOf(b)));
 
 const maxSkewMs = 60_000;
 const maxAgeMs = 86_400_000;

@@ -1,5 +1,7 @@
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
 import { isJsonObject, type Json, type JsonObject } from '../../contracts/json.ts';
 import { connectorBench, type OperatedConnector } from '../support/chain-world.ts';
 import { mockIdentity } from './edc/identity.ts';
@@ -154,8 +156,10 @@ export interface ForeignWorld extends AsyncDisposable {
     id: string,
     states: readonly string[],
   ) => Promise<Record<string, unknown>>;
-  /** Begins a negotiation with EDC about a dataset; our pid. */
-  readonly begin: (dataset: string) => Promise<string>;
+  /** Begins a negotiation with EDC about a dataset that it offers under these rules; our pid. */
+  readonly begin: (dataset: string, rules?: JsonObject) => Promise<string>;
+  /** Everything that our connector keeps, as text. */
+  readonly rows: () => string;
 }
 
 /** A connector of ours, and EDC beside it under the id `edc`. */
@@ -175,13 +179,11 @@ export const openForeignWorld = async (): Promise<ForeignWorld> => {
     });
     return { status: answer.status, body: objectIn(await answer.text()) };
   };
-  edc.on('GET', '/catalog/datasets/*', ({ path }) => {
-    const id = decodeURIComponent(path.split('/').at(-1) ?? '');
-    const offer = edcOffer(`${btoa('def')}:${btoa(id)}:${btoa(crypto.randomUUID())}`, {
-      permission: [{ action: 'use' }],
-    });
-    return { status: 200, body: edcDataset(edc.base, id, [offer]) };
-  });
+  const beginAbout = async (dataset: string): Promise<string> => {
+    const { status, body } = await running.operate('POST', '/v1/negotiations', { provider: edc.id, dataset });
+    if (status >= 300) throw new Error(`not begun: ${JSON.stringify(body)}`);
+    return String(body.id);
+  };
   const whole = stack.move();
   return {
     edc,
@@ -195,10 +197,16 @@ export const openForeignWorld = async (): Promise<ForeignWorld> => {
         const { body } = await running.operate('GET', `/v1/${kind}/${encodeURIComponent(id)}`);
         return states.includes(String(body.state)) ? body : undefined;
       }),
-    begin: async (dataset) => {
-      const { status, body } = await running.operate('POST', '/v1/negotiations', { provider: edc.id, dataset });
-      if (status >= 300) throw new Error(`not begun: ${JSON.stringify(body)}`);
-      return String(body.id);
+    rows: () => {
+      using database = new DatabaseSync(join(bench.config.STEKKER_DATA, 'connector.sqlite'), { readOnly: true });
+      const tables = database.prepare("select name from sqlite_master where type = 'table'").all();
+      return tables.map(({ name }) => JSON.stringify(database.prepare(`select * from ${String(name)}`).all())).join('');
+    },
+    begin: async (dataset, rules = { permission: [{ action: 'use' }] }) => {
+      const offer = edcOffer(`${btoa('def')}:${btoa(dataset)}:${btoa(crypto.randomUUID())}`, rules);
+      const body = edcDataset(edc.base, dataset, [offer]);
+      edc.on('GET', `/catalog/datasets/${encodeURIComponent(dataset)}`, () => ({ status: 200, body }));
+      return beginAbout(dataset);
     },
     [Symbol.asyncDispose]: () => whole.disposeAsync(),
   };

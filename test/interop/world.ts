@@ -79,7 +79,8 @@ const startOurs = async (
       const path = join(bench.folder, 'levels.json');
       writeFileSync(path, sourceText);
       const upstream = { kind: 'file', path };
-      const made = await operate('POST', '/v1/publications', { title: 'Waterstanden', upstream, ...publication });
+      const id = `urn:uuid:${crypto.randomUUID()}`;
+      const made = await operate('POST', '/v1/publications', { id, title: 'Waterstanden', upstream, ...publication });
       const { asset, offer } = made as { asset: { id: string }; offer: { id: string } };
       return { asset: asset.id, offer: offer.id };
     },

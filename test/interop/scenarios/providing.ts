@@ -46,9 +46,9 @@ export interface EdcPull {
   readonly read: (authorization?: string) => Promise<Response>;
 }
 
-export const pulledByEdc = async (world: World): Promise<EdcPull> => {
+export const pulledByEdc = async (world: World, rules: object = open): Promise<EdcPull> => {
   const { consumer, sink, ours } = world;
-  const { asset } = await ours.publish({ policy: { rules: open }, assurance: 'plain-dsp' });
+  const { asset } = await ours.publish({ policy: { rules }, assurance: 'plain-dsp' });
   const { agreementId } = await agreedByEdc(world, asset);
   const hook = `/hooks/${crypto.randomUUID()}`;
   const pid = await consumer.operator.transfer(us(world), agreementId, { hook: `${sink.origin}${hook}` });
@@ -81,6 +81,37 @@ export const providing: Scenarios = {
     same((await pull.read('x')).status, 401, 'without the token');
     const row = await ourProcess(world.ours, 'transfers', pull.id, ['STARTED']);
     same(row.ending, null, 'a pull that nobody ended is open');
+    return undefined;
+  },
+  'provider: we push to the address that EDC names, once': async (world) => {
+    const { consumer, ours, sink } = world;
+    const { asset } = await ours.publish({ policy: { rules: open }, assurance: 'plain-dsp' });
+    const { agreementId } = await agreedByEdc(world, asset);
+    const path = `/pushed/${crypto.randomUUID()}`;
+    const pid = await consumer.operator.transfer(us(world), agreementId, { sink: `${sink.origin}${path}` });
+    const { method, body } = await sink.arrived(path);
+    same([method, body], ['POST', sourceText], 'what arrives');
+    const { id } = await ourSideOf(ours, 'transfers', pid);
+    await ourProcess(ours, 'transfers', String(id), ['COMPLETED']);
+    await until('EDC to be COMPLETED', async () => {
+      const state = await consumer.operator.transferState(pid);
+      return state === 'COMPLETED' ? state : undefined;
+    });
+    same(sink.arrivals.filter((one) => one.path === path).length, 1, 'how often it arrives');
+    return undefined;
+  },
+  'provider: behind the term of an agreement the pull of EDC reads nothing, and is ended': async (world) => {
+    const within = (operator: string, rightOperand: string) => ({
+      leftOperand: `${edc}inForceDate`,
+      operator,
+      rightOperand,
+    });
+    const rules = { permission: [{ action: 'use', constraint: [within('lteq', 'contractAgreement+6s')] }] };
+    const pull = await pulledByEdc(world, rules);
+    same((await pull.read()).status, 200, 'a read within the term');
+    await ourProcess(world.ours, 'transfers', pull.id, ['TERMINATED']);
+    const late = await pull.read();
+    demand([401, 403].includes(late.status), `a read behind the term: ${late.status}`);
     return undefined;
   },
 };
