@@ -2,9 +2,11 @@ import { randomBytes } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { connect } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { dspaceContext } from '../../contracts/dsp/common.ts';
+import { dataAddress as dataAddressForm, propertiesOf } from '../../contracts/dsp/transfer.ts';
 import { until } from '../support/broker-bench.ts';
 import {
   type ConnectorBench,
@@ -70,11 +72,13 @@ const take =
   };
 
 beforeAll(async () => {
-  [providerBench, consumerBench] = [await connectorBench(), await connectorBench()];
+  sink = await startSink();
+  sink.answer = () => undefined;
+  const settings = { STEKKER_SOURCE_ORIGINS: new URL(sink.url).origin };
+  [providerBench, consumerBench] = [await connectorBench(settings), await connectorBench()];
   benches = [providerBench, consumerBench];
   provider = await providerBench.start();
   consumer = await consumerBench.start();
-  sink = await startSink();
   const path = join(providerBench.folder, 'levels.bin');
   writeFileSync(path, content);
   const asset = { id: dataset, title: 'Levels', upstream: { kind: 'file', path } };
@@ -82,6 +86,12 @@ beforeAll(async () => {
   const rules = { permission: [{ action: 'use' }], prohibition: [{ action: 'odrl:sell' }] };
   const offer = { id: 'urn:open', asset: dataset, rules, assurance: 'plain-dsp' };
   expect((await provider.operate('POST', '/v1/offers', offer)).status).toBe(201);
+  const slow = { kind: 'http', url: new URL('/slow', sink.url).href };
+  expect((await provider.operate('POST', '/v1/assets', { id: 'urn:slow', title: 'Slow', upstream: slow })).status).toBe(
+    201,
+  );
+  const slowOffer = { ...offer, id: 'urn:slow:offer', asset: 'urn:slow' };
+  expect((await provider.operate('POST', '/v1/offers', slowOffer)).status).toBe(201);
   const once = { leftOperand: 'odrl:count', operator: 'lteq', rightOperand: { '@value': '1', '@type': 'xsd:integer' } };
   const limited = { permission: [{ action: 'use', constraint: [once] }] };
   const second = { id: 'urn:once', asset: dataset, rules: limited, assurance: 'plain-dsp' };
@@ -103,8 +113,9 @@ const decide = async (at: OperatedConnector, id: string, decision: object) =>
   expect((await at.operate('POST', `/v1/transfers/${encodeURIComponent(id)}/decisions`, decision)).status).toBe(202);
 
 /** An agreement of the consumer's, as its connector makes it. */
-const agree = async (offer = 'urn:open'): Promise<string> => {
-  const asked = await consumer.operate('POST', '/v1/negotiations', { provider: provider.did, dataset, offer });
+const agree = async (offer = 'urn:open', of = dataset): Promise<string> => {
+  const wish = { provider: provider.did, dataset: of, offer };
+  const asked = await consumer.operate('POST', '/v1/negotiations', wish);
   return until(async () => {
     const { body } = await consumer.operate('GET', `/v1/negotiations/${encodeURIComponent(String(asked.body.id))}`);
     return body.status === 'in-force' ? String(body.agreementId) : undefined;
@@ -149,6 +160,7 @@ const pushesGet = (push: Sink['answer']): void => {
   sink.seen.length = 0;
   let count = 0;
   sink.answer = (request, response) => {
+    if (request.url === '/slow/' || request.url === '/slow') return; // a source that gives nothing
     if (request.url?.includes('/dsp') === true) {
       request.resume();
       response.writeHead(200).end();
@@ -369,34 +381,78 @@ describe('the address of a push', { timeout: 60_000 }, () => {
 });
 
 describe('the address of our own', { timeout: 60_000 }, () => {
-  /** A started transfer that nobody pushes to: its token is in the message that asked for it. */
+  /** A transfer that is started, and whose source gives nothing yet: its token is with its provider. */
   const waiting = async () => {
+    const agreementId = await agree('urn:slow:offer', 'urn:slow');
+    const { body } = await consumer.operate('POST', '/v1/transfers', { agreementId, push: true });
+    const { peerPid } = await reaches(consumer, String(body.id), 'STARTED');
+    const [row] = rowsOf(providerBench, 'select data from process where pid = ?', String(peerPid));
+    const { dataAddress } = JSON.parse(String(row?.data)) as { dataAddress: unknown };
+    const { authorization = '' } = propertiesOf(dataAddressForm.parse(dataAddress));
+    return { mine: String(body.id), theirs: String(peerPid), agreementId, authorization };
+  };
+  const addressOf = (pid: string) => `${consumerBench.origin}/ext/1/pushes/${encodeURIComponent(pid)}`;
+  const push = async (url: string, token: string | undefined, body = 'pushed by hand') => {
+    const headers = token === undefined ? {} : { authorization: `Bearer ${token}` };
+    const answer = await fetch(url, { method: 'PUT', headers, body });
+    return { status: answer.status, text: await answer.text() };
+  };
+
+  test('takes nothing without its token, for another transfer, or after the end, and says no more than "nothing here"', async () => {
+    const [one, two] = [await waiting(), await waiting()];
+    const refused = [
+      await push(addressOf(one.mine), undefined),
+      await push(addressOf(one.mine), 'guessed'),
+      await push(addressOf(one.mine), two.authorization),
+      await push(addressOf('urn:uuid:none'), one.authorization),
+      await push(`${consumerBench.origin}/ext/1/pushes/..%2F..%2Fx`, one.authorization),
+    ];
+    expect(new Set(refused.map(({ text }) => text)).size).toBe(1);
+    expect(refused[0]?.status).toBe(404);
+    expect(await view(consumer, one.mine)).toMatchObject({ received: null });
+    expect(await push(addressOf(one.mine), one.authorization)).toMatchObject({ status: 201 });
+    expect(await view(consumer, one.mine)).toMatchObject({ received: { bytes: 14 } });
+    await decide(consumer, two.mine, { do: 'suspend' });
+    await reaches(consumer, two.mine, 'SUSPENDED');
+    expect(await push(addressOf(two.mine), two.authorization)).toMatchObject({ status: 503 });
+    await decide(consumer, two.mine, { do: 'terminate' });
+    await reaches(consumer, two.mine, 'TERMINATED');
+    expect(await push(addressOf(two.mine), two.authorization)).toMatchObject({ status: 404, text: refused[0]?.text });
+    const ended = await consumer.operate('POST', `/v1/agreements/${encodeURIComponent(one.agreementId)}/end`, {});
+    expect(ended.status).toBe(200);
+    expect((await push(addressOf(one.mine), one.authorization)).status).toBeGreaterThanOrEqual(400);
+  });
+
+  test('one that breaks off leaves the file before it as it was, and is stated as partial', async () => {
+    const { mine, theirs, authorization } = await waiting();
+    expect((await push(addressOf(mine), authorization)).status).toBe(201);
+    const { port } = new URL(consumerBench.origin);
+    const { pathname } = new URL(addressOf(mine));
+    const socket = connect(Number(port), 'localhost');
+    const head = `PUT ${pathname} HTTP/1.1\r\nhost: localhost:${port}\r\nauthorization: Bearer ${authorization}\r\ncontent-length: 100\r\n\r\n`;
+    socket.write(`${head}only this`);
+    const records = await until(async () => {
+      const found = await recordsOf(consumerBench, 'consumer', theirs);
+      return found.length === 2 ? found : undefined;
+    });
+    expect(records[1]?.close).toBe(undefined); // recorded before it is whole
+    socket.destroy();
+    const [, broken] = await until(async () => {
+      const found = await recordsOf(consumerBench, 'consumer', theirs);
+      return found[1]?.close === undefined ? undefined : found;
+    });
+    expect(broken?.close).toMatchObject({ outcome: 'partial', bytes: 9 });
+    expect(readFileSync(join(consumerBench.config.STEKKER_DATA, 'received', mine.slice(9)), 'utf8')).toBe(
+      'pushed by hand',
+    );
+    expect(await view(consumer, mine)).toMatchObject({ received: { bytes: 14 } });
+  });
+
+  test('the token is kept only as a hash beside the message that carries it away', async () => {
     const agreementId = await agree();
     const { body } = await consumer.operate('POST', '/v1/transfers', { agreementId, push: true });
     const mine = String(body.id);
     await reaches(consumer, mine, 'COMPLETED');
-    return { mine };
-  };
-
-  test('takes nothing without its token, for another transfer, or after the end, and says no more than "nothing here"', async () => {
-    const { mine } = await waiting();
-    const url = `${consumerBench.origin}/ext/1/pushes/${encodeURIComponent(mine)}`;
-    const push = async (headers: Record<string, string>, to = url) => {
-      const answer = await fetch(to, { method: 'PUT', headers, body: 'x' });
-      return [answer.status, await answer.text()] as const;
-    };
-    const answers = [
-      await push({}),
-      await push({ authorization: 'Bearer guessed' }),
-      await push({ authorization: 'Bearer guessed' }, `${consumerBench.origin}/ext/1/pushes/urn:uuid:none`),
-      await push({ authorization: 'Bearer guessed' }, `${consumerBench.origin}/ext/1/pushes/..%2F..%2Fx`),
-    ];
-    expect(new Set(answers.map(String)).size).toBe(1);
-    expect(answers[0]?.[0]).toBe(404);
-  });
-
-  test('the token is kept only as a hash beside the message that carries it away', async () => {
-    const { mine } = await waiting();
     const [row] = rowsOf(consumerBench, 'select data, outgoing from process where pid = ?', mine);
     expect(row?.outgoing).toBe(null);
     expect(String(row?.data)).toContain('"secretHash":');

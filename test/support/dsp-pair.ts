@@ -8,7 +8,7 @@ import {
 } from '../../connector/adapters/sql/process-store.ts';
 import { transferAgreements } from '../../connector/agreements.ts';
 import type { Authenticate } from '../../connector/exchange/http.ts';
-import type { PeerTransport } from '../../connector/exchange/ports.ts';
+import type { PeerTransport, ProcessEventNotice } from '../../connector/exchange/ports.ts';
 import { type AgreementService, createAgreements } from '../../connector/negotiation/agreements.ts';
 import { createAgreementRoutes } from '../../connector/negotiation/extension-routes.ts';
 import type {
@@ -74,6 +74,7 @@ export interface PartyOptions {
   readonly offers?: readonly PublishedOffer[];
   readonly decide?: (row: NegotiationRow) => Decision | Promise<Decision>;
   readonly offerLifetimeMs?: number;
+  readonly watch?: (notice: ProcessEventNotice) => void;
   readonly pusher?: Pusher;
   readonly decideTransfer?: (row: TransferRow) => TransferDecision;
   readonly fate?: () => Fate;
@@ -239,7 +240,7 @@ export const startParty = async (network: Network, options: PartyOptions): Promi
     newId,
     log,
     wake: () => wake(),
-    watch: () => undefined,
+    watch: options.watch ?? (() => undefined),
     self,
     checkAddress: () => undefined,
   };
