@@ -76,6 +76,13 @@ const tokenRate = ({ shared, config: { STEKKER_PEER_TOKENS_PER_MINUTE: perMinute
 const accessRate = ({ shared, config: { STEKKER_PEER_ACCESSES_PER_SECOND: perSecond } }: Base): PeerRate =>
   createPeerRate(shared.limits, 'access', peerLimitsOf(perSecond * 60, perSecond * 60 * together));
 
+/** What processes tell repeats by. */
+const sharedReplay = ({ shared, isShared, log }: Base) => {
+  if (shared.redis !== undefined) return { replay: shared.redis.replay };
+  if (isShared) log.warn({}, 'without STEKKER_REDIS_URLS only one process may serve data: each tells repeats alone');
+  return {};
+};
+
 /** Opens the provider's side: grants and tokens, and where tokens are given; and both sides of pushes. */
 export const composeDataPlane = async (base: Base, parts: DataParts): Promise<OpenedData> => {
   const { identity, protocol } = parts;
@@ -120,7 +127,7 @@ export const startData = async (
   { plane, digests }: OpenedData,
   { identity, usage, protocol }: DataParts,
 ) => {
-  const { own, db, clock, random, log, config, client, tokens, shared, newUuid: newId } = base;
+  const { own, db, clock, random, log, config, client, tokens, newUuid: newId } = base;
   const { provider, consumer } = usage.metering.meters;
   const listener = own(
     await startDataListener(
@@ -134,7 +141,7 @@ export const startData = async (
         log,
         dataOrigin: config.STEKKER_DATA_URL,
         rate: accessRate(base),
-        ...(shared.redis === undefined ? {} : { replay: shared.redis.replay }),
+        ...sharedReplay(base),
       },
       { host: config.STEKKER_DATA_HOST, port: config.STEKKER_DATA_PORT, tls: tlsOf(config) },
     ),

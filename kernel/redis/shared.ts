@@ -42,11 +42,7 @@ export const shareOverRedis = async ({ urls, name, clock, log }: SharedOptions):
     if (is === reachable) return;
     reachable = is;
     if (is) log.info({ redis: redis.address }, 'Redis can be asked');
-    else
-      log.error(
-        { err: fault, redis: redis.address },
-        'Redis cannot be asked: no proof is taken, limits are kept alone',
-      );
+    else log.error({ err: fault, redis: redis.address }, 'Redis cannot be asked');
   };
   const visit = (): Promise<void> => replay.visit().then(() => visited(), visited);
   const latest = clock.now() + firstMs;
