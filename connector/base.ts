@@ -108,8 +108,6 @@ export interface Base extends BaseOptions {
 
 /** Word that tasks were added. */
 export const outboxChannel = 'outbox';
-/** Word that a process changed: the notice of it. */
-export const processChannel = 'process';
 
 const keyNeeds = { ...participantKeyNeeds, seal: 'secret' } as const satisfies KeyNeeds;
 

@@ -11,6 +11,7 @@ import { createBodyDigests } from './adapters/threads/body-digests.ts';
 import { type Base, tokenScopes } from './base.ts';
 import type { Identity } from './compose-identity.ts';
 import type { Protocol } from './compose-protocol.ts';
+import { hearData, tellApplications, tellGrant } from './compose-shared.ts';
 import type { Usage } from './compose-usage.ts';
 import { createApplications } from './data-plane/applications.ts';
 import { startGateway } from './data-plane/gateway.ts';
@@ -90,6 +91,7 @@ export const composeDataPlane = async (base: Base, parts: DataParts): Promise<Op
   const tokenEndpoint = () => `${root}/ext/1/tokens`;
   const plane = await createDataPlane({
     store: createSqlGrantStore(db),
+    changed: (participant, transfer) => tellGrant(base, participant, transfer),
     terms: protocol.terms,
     peerFacts: identity.peerFacts,
     sources: createSources({ fetch: createHttpFetch(sourceClient), unseal: seal.unseal }),
@@ -146,7 +148,13 @@ export const startData = async (
       { host: config.STEKKER_DATA_HOST, port: config.STEKKER_DATA_PORT, tls: tlsOf(config) },
     ),
   );
-  const applications = await createApplications({ store: createSqlApplicationStore(db), clock, random });
+  const applications = await createApplications({
+    store: createSqlApplicationStore(db),
+    changed: () => tellApplications(base),
+    clock,
+    random,
+  });
+  hearData(base, { grants: plane.grants, applications });
   const gateway = own(
     await startGateway(
       {

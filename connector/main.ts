@@ -15,18 +15,18 @@ import type { Logger } from '../kernel/log.ts';
 import { type Random, systemRandom } from '../kernel/random.ts';
 import { startOutbox } from '../kernel/sql/outbox.ts';
 import { createFront, createPublicApp } from './app.ts';
-import { type Base, openBase, outboxChannel, processChannel } from './base.ts';
+import { type Base, openBase, outboxChannel } from './base.ts';
 import { composeDataPlane, isPushPath, startData } from './compose-data.ts';
 import { composeIdentity, documentRoutes } from './compose-identity.ts';
 import { composeManagement, isWithoutRedis } from './compose-management.ts';
 import { addConnectorMetrics } from './compose-metrics.ts';
 import { composeProtocol } from './compose-protocol.ts';
+import { hearProcesses, tellProcess } from './compose-shared.ts';
 import { composeUsage } from './compose-usage.ts';
 import type { ConnectorConfig } from './config.ts';
 import type { Grants } from './data-plane/grants.ts';
 import type { Pushes } from './data-plane/pushes.ts';
-import type { ProcessEventNotice } from './exchange/ports.ts';
-import { createProcessFeed, type ProcessFeed } from './management/feed.ts';
+import { createProcessFeed } from './management/feed.ts';
 import { countedProcesses, measuredRoutes } from './measuring.ts';
 import type { NegotiationService } from './negotiation/service.ts';
 import type { ConnectorParts } from './parts.ts';
@@ -63,29 +63,6 @@ const turnAll = async (turn: (limit: number) => Promise<number>): Promise<void> 
   while ((await turn(turnedAtOnce)) === turnedAtOnce);
 };
 
-const tellOthers = ({ wakeups }: Base, run: string, notice: ProcessEventNotice): void =>
-  wakeups.notify(processChannel, JSON.stringify({ run, notice }));
-
-/** What other processes of this deployment did, for those who watch here and for what was remembered here. */
-const hearOthers = (
-  { wakeups, isShared }: Base,
-  run: string,
-  { feed, fetched }: { readonly feed: ProcessFeed; readonly fetched: { readonly changed: () => void } },
-): void => {
-  if (!isShared) return;
-  wakeups.listen(processChannel, (payload) => {
-    if (payload === '') {
-      fetched.changed();
-      feed.missed();
-      return;
-    }
-    const told = JSON.parse(payload) as { readonly run: string; readonly notice: ProcessEventNotice }; // by `tellOthers`
-    if (told.run === run) return;
-    fetched.changed();
-    feed.publish(told.notice);
-  });
-};
-
 /** Slices in the order in which each finds what it needs; the agreements and the data plane ask each other, later. */
 const compose = async (base: Base) => {
   const run = base.newUuid();
@@ -112,10 +89,10 @@ const compose = async (base: Base) => {
     watch: (notice) => {
       feed.publish(notice);
       count(notice);
-      if (base.isShared) tellOthers(base, run, notice);
+      tellProcess(base, run, notice);
     },
   });
-  hearOthers(base, run, { feed, fetched: protocol.fetched });
+  hearProcesses(base, run, { feed, fetched: protocol.fetched });
   const data = await composeDataPlane(base, { identity, usage, protocol });
   grants = data.plane.grants;
   pushes = data.pushes;

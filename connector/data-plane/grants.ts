@@ -69,6 +69,8 @@ export interface OpenTransfer {
 }
 
 export interface GrantsOptions {
+  /** Told after each opening and closing: other processes serve the same transfers. */
+  readonly changed?: (participant: ParticipantId, transfer: string) => void;
   readonly store: GrantStore;
   readonly terms: Terms;
   readonly peerFacts: PeerFacts;
@@ -103,6 +105,10 @@ export interface Grants {
   /** By the digest of a grant or bearer token. */
   readonly findBySecret: (secretHash: string) => OpenTransfer | undefined;
   readonly all: () => Iterable<OpenTransfer>;
+  /** Takes over what another process did to a transfer: opened it anew, or closed it. */
+  readonly refresh: (participant: ParticipantId, transfer: string) => Promise<void>;
+  /** The same for all of them: word of other processes may have been lost. */
+  readonly refreshAll: () => Promise<void>;
   /** Brings back what was open when the program stopped. */
   readonly load: () => Promise<void>;
 }
@@ -172,8 +178,32 @@ const prepare = async (its: GrantsOptions, grant: Grant, terms: AccessTerms): Pr
   return made;
 };
 
+/** What its row opens; nothing when the agreement does not stand any more. */
+const restored = async (its: GrantsOptions, grant: Grant): Promise<OpenTransfer | undefined> => {
+  try {
+    return await prepare(its, grant, await inForce(its, grant.participant, grant.agreementId));
+  } catch (error) {
+    its.log.warn({ error, transfer: grant.transfer }, 'a transfer that was open cannot be served any more');
+    if (error instanceof AppError && error.code === 'agreement-ended')
+      await its.store.remove(grant.participant, grant.transfer);
+    return undefined;
+  }
+};
+
+/** Reads all rows once, and then anew what they say of a transfer that stands otherwise here. */
+const refreshChanged = async (
+  store: GrantStore,
+  known: ReadonlyMap<string, OpenTransfer>,
+  refresh: Grants['refresh'],
+): Promise<void> => {
+  const rows = new Map((await store.all()).map((grant) => [grant.transfer, grant]));
+  const all = [...[...known.values()].map(({ grant }) => grant), ...rows.values()];
+  const isChanged = ({ transfer }: Grant) => rows.get(transfer)?.secretHash !== known.get(transfer)?.grant.secretHash;
+  for (const { participant, transfer } of all.filter(isChanged)) await refresh(participant, transfer);
+};
+
 export const createGrants = (its: GrantsOptions): Grants => {
-  const { store, clock, random, log } = its;
+  const { store, clock, random } = its;
   const byTransfer = new Map<string, OpenTransfer>();
   const bySecret = new Map<string, OpenTransfer>();
   /** What concerns one transfer, one after the other. */
@@ -210,6 +240,7 @@ export const createGrants = (its: GrantsOptions): Grants => {
       throw error;
     });
     enter(transfer);
+    its.changed?.(participant, request.transfer);
     return addressOf(its, request, terms, secret);
   };
 
@@ -218,28 +249,37 @@ export const createGrants = (its: GrantsOptions): Grants => {
     return inTurn(pid, async () => {
       leave(participant, pid);
       await store.remove(participant, pid);
+      its.changed?.(participant, pid);
     });
   };
 
   const restore = async (grant: Grant): Promise<void> => {
-    try {
-      enter(await prepare(its, grant, await inForce(its, grant.participant, grant.agreementId)));
-    } catch (error) {
-      log.warn({ error, transfer: grant.transfer }, 'a transfer that was open cannot be served any more');
-      if (error instanceof AppError && error.code === 'agreement-ended')
-        await store.remove(grant.participant, grant.transfer);
-    }
+    const transfer = await restored(its, grant);
+    if (transfer !== undefined) enter(transfer);
   };
 
+  const refresh = (participant: ParticipantId, pid: string): Promise<void> =>
+    inTurn(pid, async () => {
+      const grant = await store.find(participant, pid);
+      if (grant?.secretHash === byTransfer.get(pid)?.grant.secretHash) return;
+      leave(participant, pid);
+      if (grant !== undefined) await restore(grant);
+    });
+
   return {
+    refresh,
+    refreshAll: () => refreshChanged(store, byTransfer, refresh),
     open: (request) => inTurn(request.transfer, () => open(request)),
     close,
     endAgreement: async (participant, agreementId) => {
-      const under = [...byTransfer.values()].filter(
-        ({ grant }) => grant.participant === participant && grant.agreementId === agreementId,
-      );
-      await Promise.all(under.map(({ grant }) => close(participant, grant.transfer)));
-      return under.length;
+      const own = [...byTransfer.values()].map(({ grant }) => grant);
+      const here = own.filter((grant) => grant.participant === participant && grant.agreementId === agreementId);
+      const closing = here.map(({ transfer }) => close(participant, transfer));
+      // And those that another process opened a moment ago, of which no word came yet.
+      const [rows] = await Promise.all([store.ofAgreement(participant, agreementId), ...closing]);
+      const others = rows.filter(({ transfer }) => !here.some((grant) => grant.transfer === transfer));
+      await Promise.all(others.map(({ transfer }) => close(participant, transfer)));
+      return here.length + others.length;
     },
     prepare: async (request) => {
       const terms = await inForce(its, request.participant, request.agreementId);

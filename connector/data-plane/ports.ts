@@ -152,7 +152,10 @@ export interface GrantStore {
   readonly put: (grant: Grant) => Promise<void>;
   /** Nothing when there is none. */
   readonly remove: (participant: ParticipantId, transfer: string) => Promise<void>;
-  /** Every open grant of the deployment: read once, at start. */
+  readonly find: (participant: ParticipantId, transfer: string) => Promise<Grant | undefined>;
+  /** Every open grant under an agreement. */
+  readonly ofAgreement: (participant: ParticipantId, agreementId: string) => Promise<readonly Grant[]>;
+  /** Every open grant of the deployment: read at start, and when word of other processes was lost. */
   readonly all: () => Promise<readonly Grant[]>;
   readonly putToken: (token: IssuedToken) => Promise<void>;
   readonly findToken: (participant: ParticipantId, jti: string) => Promise<IssuedToken | undefined>;

@@ -59,6 +59,11 @@ describe.each(Object.entries(databases))('GrantStore on %s', (_name, empty) => {
     await store.put(grant);
     await store.put({ ...grant, secretHash: 'h2', expiresAt: 7, openedAt: 6 });
     expect(await store.all()).toEqual([{ ...grant, secretHash: 'h2', expiresAt: 7, openedAt: 6 }]);
+    expect(await store.find(us, grant.transfer)).toEqual({ ...grant, secretHash: 'h2', expiresAt: 7, openedAt: 6 });
+    expect(await store.find(others, grant.transfer)).toBeUndefined();
+    expect(await store.ofAgreement(us, grant.agreementId)).toMatchObject([{ transfer: grant.transfer }]);
+    expect(await store.ofAgreement(others, grant.agreementId)).toEqual([]);
+    expect(await store.ofAgreement(us, 'urn:uuid:other')).toEqual([]);
     await store.remove(others, grant.transfer);
     expect(await store.all()).toHaveLength(1);
     await store.remove(us, grant.transfer);

@@ -77,6 +77,16 @@ export const dataPlaneMigrations: readonly Migration<DataPlaneTables>[] = [
         .execute();
     },
   },
+  {
+    name: '2026-11-26-grants-of-agreement',
+    up: async ({ schema }) => {
+      await schema
+        .createIndex('data_grant_agreement')
+        .on('data_grant')
+        .columns(['participant', 'agreement_id'])
+        .execute();
+    },
+  },
 ];
 
 type Db = Kysely<DataPlaneTables>;
@@ -147,6 +157,16 @@ export const createSqlGrantStore = (db: Db): GrantStore => ({
   },
   remove: async (participant, transfer) => {
     await db.deleteFrom('data_grant').where('participant', '=', participant).where('transfer', '=', transfer).execute();
+  },
+  find: async (participant, transfer) => {
+    const query = db.selectFrom('data_grant').selectAll().where('participant', '=', participant);
+    const row = await query.where('transfer', '=', transfer).executeTakeFirst();
+    return row === undefined ? undefined : grantOf(row);
+  },
+  ofAgreement: async (participant, agreementId) => {
+    const query = db.selectFrom('data_grant').selectAll().where('participant', '=', participant);
+    const rows = await query.where('agreement_id', '=', agreementId).orderBy('transfer').execute();
+    return rows.map(grantOf);
   },
   all: async () => {
     const rows = await db.selectFrom('data_grant').selectAll().orderBy('participant').orderBy('transfer').execute();
