@@ -11,6 +11,7 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
+import pg from 'pg';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { brokerSettings } from '../../broker/config.ts';
 import { connectorSettings } from '../../connector/config.ts';
@@ -18,7 +19,9 @@ import vectors from '../../contracts/ledger/vectors.json' with { type: 'json' };
 import { type ComposeService, readCompose } from '../support/compose-file.ts';
 import { freePort } from '../support/holder.ts';
 import { canMakeNetworks, makeNetwork } from '../support/network.ts';
+import { hasPostgres, startPostgres } from '../support/postgres.ts';
 import { type Ended, type RunningProgram, root, run, start } from '../support/program.ts';
+import { isWithoutRedis, startRedis } from '../support/redis.ts';
 import { secretMarker, secretText } from '../support/secrets.ts';
 
 /**
@@ -106,7 +109,7 @@ describe('docker-compose.yml', () => {
   const tables = { broker: brokerSettings, connector: connectorSettings };
   const foldersOf = (name: keyof typeof tables): string[] =>
     Object.entries(compose.services[name]?.environment ?? {}).flatMap(([key, value]) =>
-      /^STEKKER_(DATA|\w+_FOLDER)$/.test(key) ? [value] : [],
+      /^STEKKER_(DATA|KEYS|\w+_FOLDER)$/.test(key) ? [value] : [],
     );
 
   test.each(['broker', 'connector'] as const)(
@@ -116,7 +119,7 @@ describe('docker-compose.yml', () => {
       expect(command).toEqual([name]);
       const known = Object.keys(tables[name]);
       expect(Object.keys(environment).filter((key) => !known.includes(key.replace(/_FILE$/, '')))).toEqual([]);
-      expect(foldersOf(name)).toHaveLength(2);
+      expect(foldersOf(name)).toHaveLength(name === 'broker' ? 4 : 3);
       expect(volumes.map((volume) => volume.split(':')[1]).toSorted()).toEqual(foldersOf(name).toSorted());
       expect(new Set(volumes.map((volume) => volume.split(':')[0])).size).toBe(volumes.length);
       const files = Object.entries(environment).filter(([key]) => key.endsWith('_FILE'));
@@ -124,6 +127,28 @@ describe('docker-compose.yml', () => {
       expect(secrets.filter((secret) => compose.secrets[secret] === undefined)).toEqual([]);
     },
   );
+
+  test('keeps rows in PostgreSQL, a database for each service, and what is shared for minutes in Redis', () => {
+    const { postgres, redis, broker, connector } = compose.services;
+    const databases = readFileSync(join(root, 'deploy/databases.sql'), 'utf8');
+    expect([...databases.matchAll(/^create database (\w+);$/gm)].map(([, name]) => name)).toEqual([
+      'broker',
+      'connector',
+    ]);
+    expect(postgres?.volumes).toContain('./deploy/databases.sql:/docker-entrypoint-initdb.d/databases.sql:ro');
+    expect([broker, connector].map((one) => one?.environment.STEKKER_DATABASE_URL_FILE)).toEqual([
+      '/run/secrets/broker_database',
+      '/run/secrets/connector_database',
+    ]);
+    for (const one of [broker, connector])
+      expect(one?.environment.STEKKER_REDIS_URLS_FILE).toBe('/run/secrets/redis_url');
+    expect([postgres, redis].map((one) => one?.ports)).toEqual([[], []]);
+    for (const one of [postgres, redis]) {
+      expect(one?.volumes[0]).toMatch(/^[a-z]+-data:\//);
+      expect(one?.healthcheck.test.length).toBeGreaterThan(1);
+      for (const secret of one?.secrets ?? []) expect(compose.secrets[secret]?.file).toBe(`./deploy/secrets/${secret}`);
+    }
+  });
 
   test('publishes no management port', () => {
     const published = Object.values(compose.services).flatMap(({ ports }) =>
@@ -156,9 +181,13 @@ describe('docker-compose.yml', () => {
       const config = execFileSync('docker-compose', ['config'], { cwd: root, encoding: 'utf8' });
       const asJson = 'import json, sys, yaml; json.dump(yaml.safe_load(sys.stdin), sys.stdout)';
       const read = JSON.parse(execFileSync('python3', ['-c', asJson], { input: config, encoding: 'utf8' }));
-      expect(Object.keys(read.services)).toEqual(Object.keys(compose.services));
+      expect(Object.keys(read.services).toSorted()).toEqual(Object.keys(compose.services).toSorted());
       for (const [name, { environment, command, healthcheck }] of Object.entries(compose.services))
-        expect(read.services[name]).toMatchObject({ environment, command, healthcheck });
+        expect(read.services[name]).toMatchObject({
+          ...(Object.keys(environment).length === 0 ? {} : { environment }),
+          command,
+          healthcheck,
+        });
     },
   );
 });
@@ -168,6 +197,8 @@ interface Deployment {
   readonly enter: readonly string[];
   readonly services: Readonly<Record<'broker' | 'connector', ComposeService>>;
   readonly changes: Readonly<Record<'broker' | 'connector', Env>>;
+  /** What stands in files of secrets, by their settings. */
+  readonly secrets: Readonly<Record<'broker' | 'connector', Env>>;
 }
 
 const running: RunningProgram[] = [];
@@ -187,14 +218,15 @@ const envOf = (folder: string, { environment }: ComposeService, changes: Env): E
   return { NODE_ENV: 'production', ...Object.fromEntries(moved), ...changes };
 };
 
-const deploy = (name: string, { enter, services, changes }: Deployment) => {
+const deploy = (name: string, { enter, services, changes, secrets }: Deployment) => {
   const envs = { broker: {} as Env, connector: {} as Env };
   for (const service of ['broker', 'connector'] as const) {
     const folder = join(place, name, service);
     envs[service] = envOf(folder, services[service], changes[service]);
     for (const [key, file] of Object.entries(envs[service]).filter(([key]) => key.endsWith('_FILE'))) {
       mkdirSync(dirname(file), { recursive: true });
-      writeFileSync(file, `${secretText(`${service}-${key.toLowerCase().replaceAll('_', '-')}`)}\n`);
+      const made = () => secretText(`${service}-${key.toLowerCase().replaceAll('_', '-')}`);
+      writeFileSync(file, `${secrets[service][key] ?? made()}\n`);
     }
   }
   const call = (service: 'broker' | 'connector', ...args: string[]): Promise<Ended> =>
@@ -270,59 +302,119 @@ const serviceOf = (name: string, env: Env = {}): ComposeService => {
   return found;
 };
 
-describe('started as docker-compose.yml says', () => {
-  test('on one machine, in development mode: ready, joined, published, stopped, and all of it there again', async () => {
-    const [broker, brokerControl, connector, data, control, gateway] = await Promise.all(
-      Array.from({ length: 6 }, async () => String(await freePort())),
-    );
-    const origins = {
-      BROKER_URL: `http://localhost:${broker}`,
-      CONNECTOR_URL: `http://localhost:${connector}`,
-      CONNECTOR_DATA_URL: `http://localhost:${data}`,
-    };
-    const development = { STEKKER_MODE: 'development', STEKKER_ALLOW_LOOPBACK_HTTP: 'true' };
-    const withPort = (service: ComposeService, port = '') => ({
-      ...service,
-      healthcheck: { test: service.healthcheck.test.map((part) => part.replace(/:\d+$/, `:${port}`)) },
-    });
-    await useIt('development', {
-      enter: [],
-      services: {
-        broker: withPort(serviceOf('broker', origins), broker),
-        connector: withPort(serviceOf('connector', origins), connector),
-      },
-      changes: {
-        broker: {
-          ...development,
-          STEKKER_PUBLIC_PORT: broker ?? '',
-          STEKKER_MANAGEMENT_PORT: brokerControl ?? '',
-        },
-        connector: {
-          ...development,
-          STEKKER_PUBLIC_PORT: connector ?? '',
-          STEKKER_DATA_PORT: data ?? '',
-          STEKKER_MANAGEMENT_PORT: control ?? '',
-          STEKKER_GATEWAY_PORT: gateway ?? '',
-        },
-      },
-    });
-  });
+/** PostgreSQL and Redis as the file runs them, and the secrets that lead to them. */
+interface Stores extends AsyncDisposable {
+  readonly postgresPort: number;
+  readonly redisPort: number;
+  /** What stands in the files of secrets, when the stores have these places. */
+  readonly secretsAt: (places: { readonly postgres: string; readonly redis: string }) => Deployment['secrets'];
+  /** Rows of each database. */
+  readonly tables: (name: 'broker' | 'connector') => Promise<number>;
+}
 
-  test.skipIf(!canMakeNetworks())(
+const startStores = async (): Promise<Stores> => {
+  const stack = new AsyncDisposableStack();
+  const postgres = stack.use(await startPostgres());
+  const password = secretText('redis');
+  const redis = stack.use(await startRedis(['--requirepass', password, '--appendonly', 'yes']));
+  for (const statement of readFileSync(join(root, 'deploy/databases.sql'), 'utf8').split(';'))
+    if (/create/.test(statement)) await postgres.run(statement);
+  const postgresUrl = new URL(await postgres.database());
+  const databaseAt = (place: string, name: string) => `postgresql://stekker:${secretText('postgres')}@${place}/${name}`;
+  return {
+    postgresPort: Number(postgresUrl.port),
+    redisPort: redis.port,
+    secretsAt: (places) => ({
+      broker: {
+        STEKKER_DATABASE_URL_FILE: databaseAt(places.postgres, 'broker'),
+        STEKKER_REDIS_URLS_FILE: `redis://:${password}@${places.redis}`,
+      },
+      connector: {
+        STEKKER_DATABASE_URL_FILE: databaseAt(places.postgres, 'connector'),
+        STEKKER_REDIS_URLS_FILE: `redis://:${password}@${places.redis}`,
+      },
+    }),
+    tables: async (name) => {
+      const client = new pg.Client({ connectionString: databaseAt(`127.0.0.1:${postgresUrl.port}`, name) });
+      await client.connect();
+      const { rows } = await client.query("select count(*) from pg_tables where schemaname = 'public'");
+      await client.end();
+      return Number(rows[0]?.count);
+    },
+    [Symbol.asyncDispose]: () => stack.disposeAsync(),
+  };
+};
+
+const canStartStores = () => hasPostgres() && !isWithoutRedis;
+
+describe('started as docker-compose.yml says', () => {
+  test.skipIf(!canStartStores())(
+    'on one machine, in development mode: ready, joined, published, stopped, and all of it there again',
+    async () => {
+      await using stores = await startStores();
+      const [broker, brokerControl, connector, data, control, gateway] = await Promise.all(
+        Array.from({ length: 6 }, async () => String(await freePort())),
+      );
+      const origins = {
+        BROKER_URL: `http://localhost:${broker}`,
+        CONNECTOR_URL: `http://localhost:${connector}`,
+        CONNECTOR_DATA_URL: `http://localhost:${data}`,
+      };
+      const development = { STEKKER_MODE: 'development', STEKKER_ALLOW_LOOPBACK_HTTP: 'true' };
+      const withPort = (service: ComposeService, port = '') => ({
+        ...service,
+        healthcheck: { test: service.healthcheck.test.map((part) => part.replace(/:\d+$/, `:${port}`)) },
+      });
+      await useIt('development', {
+        enter: [],
+        services: {
+          broker: withPort(serviceOf('broker', origins), broker),
+          connector: withPort(serviceOf('connector', origins), connector),
+        },
+        changes: {
+          broker: {
+            ...development,
+            STEKKER_PUBLIC_PORT: broker ?? '',
+            STEKKER_MANAGEMENT_PORT: brokerControl ?? '',
+          },
+          connector: {
+            ...development,
+            STEKKER_PUBLIC_PORT: connector ?? '',
+            STEKKER_DATA_PORT: data ?? '',
+            STEKKER_MANAGEMENT_PORT: control ?? '',
+            STEKKER_GATEWAY_PORT: gateway ?? '',
+          },
+        },
+        secrets: stores.secretsAt({
+          postgres: `127.0.0.1:${stores.postgresPort}`,
+          redis: `127.0.0.1:${stores.redisPort}`,
+        }),
+      });
+      expect(await stores.tables('broker')).toBeGreaterThan(10);
+      expect(await stores.tables('connector')).toBeGreaterThan(10);
+    },
+  );
+
+  test.skipIf(!canMakeNetworks() || !canStartStores())(
     'in a network with real names and a proxy that ends TLS, in production: the same, with the settings as they stand',
     async () => {
       const folder = join(place, 'network');
       mkdirSync(folder);
-      await using network = await makeNetwork(folder, {
-        'broker.example': 8090,
-        'connector.example': 8080,
-        'data.connector.example': 8081,
-      });
+      await using stores = await startStores();
+      await using network = await makeNetwork(
+        folder,
+        { 'broker.example': 8090, 'connector.example': 8080, 'data.connector.example': 8081 },
+        [
+          { name: 'postgres', port: 5432, listensOn: stores.postgresPort },
+          { name: 'redis', port: 6379, listensOn: stores.redisPort },
+        ],
+      );
       const ca = { NODE_EXTRA_CA_CERTS: network.certFile };
       await useIt('production', {
         enter: network.enter,
         services: { broker: serviceOf('broker'), connector: serviceOf('connector') },
         changes: { broker: ca, connector: ca },
+        secrets: stores.secretsAt({ postgres: 'postgres:5432', redis: 'redis:6379' }),
       });
     },
   );

@@ -10,10 +10,11 @@ type Node = string | readonly string[] | { [key: string]: Node };
 
 const service = z.object({
   command: z.array(z.string()),
-  environment: z.record(z.string(), z.string()),
+  image: z.string(),
+  environment: z.record(z.string(), z.string()).default({}),
   secrets: z.array(z.string()),
   volumes: z.array(z.string()),
-  ports: z.array(z.string()),
+  ports: z.array(z.string()).default([]),
   healthcheck: z.object({ test: z.array(z.string()) }),
 });
 const composeFile = z.object({
@@ -38,11 +39,22 @@ const scalarOrList = (text: string): Node => {
     .map((item) => unquoted(item.trim()));
 };
 
+/** A list that stands below its key, on one line or several, moved to the line of the key. */
+const onOneLine = (text: string): string =>
+  text.replaceAll(
+    /:\n\s*\[([^\]]*)\]/g,
+    (_all, items: string) =>
+      `: [${items
+        .trim()
+        .replace(/,$/, '')
+        .replaceAll(/\s*\n\s*/g, ' ')}]`,
+  );
+
 /** Reads the file; variables as they are given, or their defaults. */
 export const readCompose = (path: string, env: Readonly<Record<string, string>> = {}): ComposeFile => {
   const root: { [key: string]: Node } = {};
   const open: { readonly indent: number; readonly map: { [key: string]: Node } }[] = [{ indent: -1, map: root }];
-  for (const line of filled(readFileSync(path, 'utf8'), env).split('\n')) {
+  for (const line of onOneLine(filled(readFileSync(path, 'utf8'), env)).split('\n')) {
     if (/^\s*(#.*)?$/.test(line)) continue;
     const [, spaces, key, text] = /^( *)([\w-]+):(?: (.+))?$/.exec(line) ?? [];
     if (spaces === undefined || key === undefined) throw new Error(`a line that is not read here: ${line}`);

@@ -1,5 +1,6 @@
 import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
+import { connect, createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { root } from './program.ts';
 
@@ -50,9 +51,46 @@ const endOf = (child: ReturnType<typeof spawn>): Promise<void> =>
     child.kill('SIGTERM');
   });
 
+/** A server outside the network, reached through a socket file, which no network keeps apart. */
+const openGate = async (file: string, port: number): Promise<AsyncDisposable> => {
+  const open = new Set<Socket>();
+  const server = createServer((socket) => {
+    const behind = connect(port, '127.0.0.1');
+    for (const one of [socket, behind]) {
+      open.add(one);
+      one.on('error', () => one.destroy());
+      one.on('close', () => {
+        open.delete(one);
+        (one === socket ? behind : socket).destroy();
+      });
+    }
+    socket.pipe(behind).pipe(socket);
+  });
+  await new Promise<void>((done) => server.listen(file, done));
+  return {
+    [Symbol.asyncDispose]: () =>
+      new Promise<void>((done) => {
+        for (const socket of open) socket.destroy();
+        server.close(() => done());
+      }),
+  };
+};
+
+/** A service that stands in the network by its name and port, and really listens on a port of loopback outside it. */
+export interface OutsideService {
+  readonly name: string;
+  readonly port: number;
+  readonly listensOn: number;
+}
+
 /** Makes a network in which `https://<name>` is ended by a proxy that forwards to the port on loopback. */
-export const makeNetwork = async (folder: string, ports: Readonly<Record<string, number>>): Promise<Network> => {
-  const names = Object.keys(ports);
+export const makeNetwork = async (
+  folder: string,
+  ports: Readonly<Record<string, number>>,
+  outside: readonly OutsideService[] = [],
+): Promise<Network> => {
+  const fronts = Object.keys(ports);
+  const names = [...fronts, ...outside.map(({ name }) => name)];
   const addresses = names.map((_name, place) => `93.184.216.${place + 1}`);
   const hosts = join(folder, 'hosts');
   writeFileSync(hosts, names.map((name, place) => `${addresses[place]} ${name}\n`).join(''));
@@ -67,9 +105,17 @@ export const makeNetwork = async (folder: string, ports: Readonly<Record<string,
   const holder = spawn('unshare', ['--net', '--mount', 'sh', '-c', script], { stdio: ['ignore', 'pipe', 'inherit'] });
   await firstLine(holder);
   const enter = ['nsenter', '--target', String(holder.pid), '--net', '--mount', '--wd=/'];
-  const { certFile, keyFile } = makeCertificate(folder, names);
+  const { certFile, keyFile } = makeCertificate(folder, fronts);
   const [nsenter = '', ...inside] = enter;
-  const routes = names.map((name, place) => `${addresses[place]}:443=${ports[name]}`);
+  const gates = await Promise.all(
+    outside.map(({ name, listensOn }) => openGate(join(folder, `${name}.sock`), listensOn)),
+  );
+  const routes = [
+    ...fronts.map((name, place) => `${addresses[place]}:443=${ports[name]}`),
+    ...outside.map(
+      ({ name, port }, place) => `${addresses[fronts.length + place]}:${port}=${join(folder, `${name}.sock`)}`,
+    ),
+  ];
   const front = [process.execPath, join(root, 'test/support/tls-front.ts'), certFile, keyFile, ...routes];
   const proxy = spawn(nsenter, [...inside, ...front], { stdio: ['ignore', 'pipe', 'inherit'] });
   await firstLine(proxy);
@@ -78,6 +124,7 @@ export const makeNetwork = async (folder: string, ports: Readonly<Record<string,
     certFile,
     [Symbol.asyncDispose]: async () => {
       await endOf(proxy);
+      for (const gate of gates) await gate[Symbol.asyncDispose]();
       await endOf(holder);
     },
   };
