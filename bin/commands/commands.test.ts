@@ -8,7 +8,7 @@ import type { Did } from '../../contracts/ids.ts';
 import { type RunningServer, serveRoutes } from '../../kernel/http/server.ts';
 import { startService } from '../../kernel/lifecycle.ts';
 import { type Connector, managementToken, startConnector } from '../../test/support/connectors.ts';
-import { ordinary } from '../../test/support/dsp-pair.ts';
+import { eventually, ordinary } from '../../test/support/dsp-pair.ts';
 import { secretText } from '../../test/support/secrets.ts';
 import { runService } from '../service.ts';
 import { main } from '../stekker.ts';
@@ -275,6 +275,22 @@ describe('stekker fetch', () => {
     expect((await run(consumer, ['application', 'remove', 'urn:stekker:1:app:gone@1'])).code).toBe(1);
     expect((await run(consumer, args('--key-file', at('gone.key')))).code).toBe(1);
     expect((await run(consumer, ['application', 'dance'])).code).toBe(2);
+  });
+
+  test('amend has another agreement take the place of one, which serves until then', async () => {
+    const env = { STEKKER_APPLICATION_KEY: key };
+    const before = json((await run(consumer, args('--out', at('x'), '--json'), env)).out);
+    const { code, out, err } = await run(consumer, ['amend', before.agreementId, '--json']);
+    expect([code, err]).toEqual([0, '']);
+    expect(json(out)).toMatchObject({ amends: before.agreementId, role: 'consumer' });
+    await eventually(
+      () => consumer.call('GET', `/v1/agreements/${encodeURIComponent(before.agreementId)}`),
+      ({ body }) => (body as { readonly status: string }).status === 'superseded',
+    );
+    const after = json((await run(consumer, args('--out', at('x'), '--json'), env)).out);
+    expect(after.agreementId).not.toBe(before.agreementId);
+    expect((await run(consumer, ['amend', before.agreementId])).err).toContain('agreement-ended');
+    expect((await run(consumer, ['amend', 'urn:none'])).code).toBe(1);
   });
 
   test('end stops an agreement, and the next fetch negotiates a new one', async () => {

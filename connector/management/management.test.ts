@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Did } from '../../contracts/ids.ts';
 import { type Connector, managementToken, startConnector } from '../../test/support/connectors.ts';
-import { ordinary } from '../../test/support/dsp-pair.ts';
+import { eventually, ordinary } from '../../test/support/dsp-pair.ts';
 
 let provider: Connector;
 let consumer: Connector;
@@ -378,6 +378,43 @@ describe('acquiring', () => {
     const second = await ask();
     expect(second).toMatchObject({ reused: false, agreementId: expect.any(String) });
     expect(second.agreementId).not.toBe(first.agreementId);
+  });
+
+  test('an agreement is replaced by another, as either side asks; a provider says by which offer', async () => {
+    const other = { ...publication(), id: 'urn:voorbeeld:amended' };
+    await provider.call('POST', '/v1/publications', { body: other });
+    const { body } = await provider.call('POST', '/v1/publications', { body: { ...other, price: undefined } });
+    const { offer } = body as { offer: { id: string } };
+    const asked = { ...wish(), dataset: other.id };
+    const acquire = async () => {
+      const answer = await consumer.call('POST', '/v1/acquisitions', { body: asked });
+      return (answer.body as { agreementId: string }).agreementId;
+    };
+    const first = await acquire();
+    const amend = (side: Connector, id: string, with_: object) =>
+      side.call('POST', `/v1/agreements/${encodeURIComponent(id)}/amendment`, { body: with_ });
+    const unnamed = await amend(provider, first, {});
+    expect([unnamed.status, typeOf(unnamed.body)]).toEqual([400, 'body-invalid']);
+    expect((await amend(provider, 'urn:none', {})).status).toBe(404);
+    const begun = await amend(provider, first, { offer: offer.id });
+    expect([begun.status, begun.body]).toMatchObject([201, { amends: first, role: 'provider' }]);
+    const superseded = (side: Connector, id: string) =>
+      eventually(
+        () => side.call('GET', `/v1/agreements/${encodeURIComponent(id)}`),
+        (answer) => (answer.body as { status: string }).status === 'superseded',
+      );
+    await superseded(provider, first);
+    await superseded(consumer, first);
+    const second = (
+      (await consumer.call('GET', '/v1/agreements')).body as {
+        items: { id: string; dataset: string; status: string }[];
+      }
+    ).items.find(({ dataset, status }) => dataset === other.id && status === 'in-force');
+    const again = await amend(consumer, second?.id ?? '', { offer: offer.id });
+    expect([again.status, again.body]).toMatchObject([201, { amends: second?.id, role: 'consumer' }]);
+    await superseded(provider, second?.id ?? '');
+    const late = await amend(consumer, first, {});
+    expect([late.status, typeOf(late.body)]).toEqual([409, 'agreement-ended']);
   });
 
   test('the offer that was named is the one that is asked for', async () => {
