@@ -1,4 +1,4 @@
-import { Hono } from 'hono';
+import { Hono, type MiddlewareHandler } from 'hono';
 import { AppError } from '../contracts/errors.ts';
 import { type BrokerInfo, brokerInfoPath } from '../contracts/events.ts';
 import { problemResponse } from '../kernel/http/problem.ts';
@@ -28,6 +28,8 @@ export interface PublicSurface {
   readonly health: () => Health;
   /** Mounted at the root, each with its own paths. */
   readonly routes: readonly Hono[];
+  /** Sees every request first. */
+  readonly measured: MiddlewareHandler;
 }
 
 export const extensionsPath = '/.well-known/stekker';
@@ -36,8 +38,9 @@ const documentPath = '/.well-known/did.json';
 const open = { 'access-control-allow-origin': '*', 'cache-control': 'public, max-age=60' };
 
 export const createPublicApp = (surface: PublicSurface): Hono => {
-  const { document, info, extensions, health, routes } = surface;
+  const { document, info, extensions, health, routes, measured } = surface;
   const app = new Hono();
+  app.use('*', measured);
   app.onError((error) => problemResponse(error));
   app.notFound(() => problemResponse(new AppError('not-found')));
   app.get(documentPath, (context) => context.body(document, 200, { ...open, 'content-type': 'application/did+json' }));

@@ -1,6 +1,7 @@
 import { type Clock, systemClock } from '../kernel/clock.ts';
 import { tlsOf } from '../kernel/deployment.ts';
 import { nodeFiles } from '../kernel/files.ts';
+import { measuredRoutes } from '../kernel/http/measured-routes.ts';
 import { serveRoutes } from '../kernel/http/server.ts';
 import {
   type Fail,
@@ -11,9 +12,10 @@ import {
   startService,
 } from '../kernel/lifecycle.ts';
 import type { Logger } from '../kernel/log.ts';
+import { addProcessMetrics, createMetrics, type Metrics } from '../kernel/metrics.ts';
 import { type Random, systemRandom } from '../kernel/random.ts';
 import { operatorRate } from '../kernel/shared.ts';
-import { startOutbox } from '../kernel/sql/outbox.ts';
+import { dueTasks, startOutbox } from '../kernel/sql/outbox.ts';
 import { forgetUsedTokens } from '../kernel/sql/used-tokens.ts';
 import { composeAccreditor } from './accreditor.ts';
 import { createPublicApp } from './app.ts';
@@ -42,10 +44,32 @@ const tidyMs = 3_600_000;
 /** What a process that died had under way goes on at another one after this: within the 5 s of DESIGN §5.4. */
 const taskLeaseMs = 3_000;
 
-const serve = async ({ config, own, document, log, shared }: Base, parts: RoleParts) => {
+/** Figures of a broker or accreditor: what waits, whether its log works, what was asked and answered. */
+const openMetrics = ({ db, clock }: Base, { health }: RoleParts): Metrics => {
+  const metrics = createMetrics();
+  addProcessMetrics(metrics, clock);
+  const due = () => dueTasks(db, clock.now());
+  metrics.gauge('stekker_tasks_due', 'Tasks of the outbox that are due', async () => [{ value: (await due()).count }]);
+  metrics.gauge('stekker_tasks_oldest_seconds', 'How long the oldest of them waits', async () => [
+    { value: (await due()).oldestMs / 1_000 },
+  ]);
+  metrics.gauge('stekker_working', '1 while entries are taken; 0 when the log waits for its operator', () => [
+    { value: health().isWorking ? 1 : 0 },
+  ]);
+  metrics.gauge('stekker_anchor_late', '1 while the chain is late; absent where nothing is anchored', () => {
+    const { isAnchorLate } = health();
+    return isAnchorLate === undefined ? [] : [{ value: isAnchorLate ? 1 : 0 }];
+  });
+  return metrics;
+};
+
+const serve = async (base: Base, parts: RoleParts) => {
+  const { config, own, document, log, shared, clock } = base;
   const { info, extensions, health, routes, operations } = parts;
+  const metrics = openMetrics(base, parts);
+  const measured = measuredRoutes(metrics, clock);
   const publicServer = own(
-    await serveRoutes(createPublicApp({ document, info, extensions, health, routes }), {
+    await serveRoutes(createPublicApp({ document, info, extensions, health, routes, measured }), {
       host: config.STEKKER_PUBLIC_HOST,
       port: config.STEKKER_PUBLIC_PORT,
       tls: tlsOf(config),
@@ -58,6 +82,7 @@ const serve = async ({ config, own, document, log, shared }: Base, parts: RolePa
     hosts: [config.STEKKER_MANAGEMENT_HOST],
     rate: operatorRate(shared, config.STEKKER_MANAGEMENT_CALLS_PER_MINUTE),
     log,
+    metrics,
   });
   const managementServer = own(
     await serveRoutes(api, { host: config.STEKKER_MANAGEMENT_HOST, port: config.STEKKER_MANAGEMENT_PORT }),

@@ -2,6 +2,7 @@ import { AppError } from '../contracts/errors.ts';
 import { type Clock, systemClock } from '../kernel/clock.ts';
 import { tlsOf } from '../kernel/deployment.ts';
 import { nodeFiles } from '../kernel/files.ts';
+import { measuredRoutes } from '../kernel/http/measured-routes.ts';
 import { serveRoutes } from '../kernel/http/server.ts';
 import {
   type Fail,
@@ -27,7 +28,7 @@ import type { ConnectorConfig } from './config.ts';
 import type { Grants } from './data-plane/grants.ts';
 import type { Pushes } from './data-plane/pushes.ts';
 import { createProcessFeed } from './management/feed.ts';
-import { countedProcesses, measuredRoutes } from './measuring.ts';
+import { countedProcesses } from './measuring.ts';
 import type { NegotiationService } from './negotiation/service.ts';
 import type { ConnectorParts } from './parts.ts';
 import { tidy, tidyMs } from './tidying.ts';

@@ -1,5 +1,3 @@
-import { createMiddleware } from 'hono/factory';
-import { routePath } from 'hono/route';
 import type { Clock } from '../kernel/clock.ts';
 import type { Metrics } from '../kernel/metrics.ts';
 import type { PeerTransport, ProcessEventNotice } from './exchange/ports.ts';
@@ -29,17 +27,6 @@ export const measuredTransport = (transport: PeerTransport, metrics: Metrics, cl
       }
     };
   return { post: timed('POST', transport.post), get: timed('GET', transport.get) };
-};
-
-/** Times what we answer, by the pattern of the path. */
-export const measuredRoutes = (metrics: Metrics, clock: Clock) => {
-  const note = metrics.durations('stekker_http_requests_seconds', 'Requests on the public port, by answer');
-  return createMiddleware(async (c, next) => {
-    const began = clock.now();
-    await next();
-    const labels = { method: c.req.method, route: routePath(c, -1), status: String(c.res.status) };
-    note(seconds(began, clock.now()), labels);
-  });
 };
 
 /** Counts changes of processes. */

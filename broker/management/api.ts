@@ -1,6 +1,7 @@
 import type { OpenAPIHono, z } from '@hono/zod-openapi';
 import type { OperatorRules } from '../../kernel/http/operator.ts';
 import {
+  addMetricsRoute,
   createOperatorApi,
   type Endpoint,
   finishOperatorApi,
@@ -8,6 +9,7 @@ import {
   type OperatorApi,
 } from '../../kernel/http/operator-api.ts';
 import type { Logger } from '../../kernel/log.ts';
+import type { Metrics } from '../../kernel/metrics.ts';
 
 /** The operator's API of a broker or an accreditor: which operations it has depends on the role. */
 
@@ -35,11 +37,13 @@ export interface ManagementOptions extends OperatorRules {
   readonly title: string;
   readonly operations: readonly Operation[];
   readonly log: Logger;
+  readonly metrics: Metrics;
 }
 
-export const createManagementRoutes = ({ title, operations, ...rules }: ManagementOptions): OpenAPIHono => {
+export const createManagementRoutes = ({ title, operations, metrics, ...rules }: ManagementOptions): OpenAPIHono => {
   const api = createOperatorApi({ ...rules, given: {} });
   for (const add of operations) add(api);
+  addMetricsRoute(api, metrics);
   finishOperatorApi(api, title);
   return api.app;
 };

@@ -2,6 +2,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createLogger } from '../../kernel/log.ts';
+import { brokerBench } from '../support/broker-bench.ts';
 import {
   acquire,
   type ConnectorBench,
@@ -75,6 +76,21 @@ describe('what an operator sees of a connector', () => {
     expect(figureOf(text, 'stekker_peer_requests_seconds_count{method="POST",status="2xx"}')).toBeGreaterThan(1);
     expect(text).not.toContain('stekker_broker_silent_seconds');
     expect(figureOf(text, 'stekker_metrics_failed')).toBe(0);
+  });
+
+  test('the same of a broker: whether its log works, what waits, requests', async () => {
+    await using side = await brokerBench();
+    await using broker = await side.start();
+    await fetch(`${side.origin}/.well-known/did.json`);
+    const headers = { authorization: `Bearer ${managementToken}` };
+    const asked = await fetch(`http://127.0.0.1:${broker.managementPort}/metrics`, { headers });
+    const text = await asked.text();
+    expect(asked.status).toBe(200);
+    expect(figureOf(text, 'stekker_working ')).toBe(1);
+    expect(figureOf(text, 'stekker_tasks_due ')).toBeGreaterThanOrEqual(0);
+    const route = 'method="GET",route="/.well-known/did.json",status="200"';
+    expect(figureOf(text, `stekker_http_requests_seconds_count{${route}}`)).toBeGreaterThan(0);
+    expect((await fetch(`http://127.0.0.1:${broker.managementPort}/metrics`)).status).toBe(401);
   });
 
   test('a path that nobody knows adds no figure of its own', async () => {
