@@ -119,8 +119,10 @@ describe.skipIf(!hasPostgres())('a broker of several processes', () => {
       broker.members.map(async ({ origin }) => await (await fetch(`${origin}${brokerInfoPath}`)).text()),
     );
     expect(new Set(infos).size).toBe(1);
-    const writers = await Promise.all(broker.members.map(isWriter));
-    expect(writers.filter(Boolean)).toHaveLength(1);
+    await until(async () => {
+      const writers = await Promise.all(broker.members.map(isWriter));
+      return writers.filter(Boolean).length === 1 ? true : undefined;
+    });
     const [provider, consumer] = [keep(await startHubParty()), keep(await startHubParty())];
     const kept: Kept[] = [];
     for (const party of [provider, consumer]) kept.push(await join(party, kept.length));
@@ -147,8 +149,10 @@ describe.skipIf(!hasPostgres())('a broker of several processes', () => {
         expect((await fetch(`${log.base}/proof/${index}`)).status).toBe(200);
       }
       expect((await fetch(`${origin}/store/offers`)).status).toBe(200);
-      const { participants } = shownParticipants.parse(await (await fetch(`${origin}/participants`)).json());
-      expect(participants).toHaveLength(2);
+      await until(async () => {
+        const { participants } = shownParticipants.parse(await (await fetch(`${origin}/participants`)).json());
+        return participants.length === 2 ? true : undefined;
+      });
     }
   }, 120_000);
 

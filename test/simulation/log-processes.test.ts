@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import type { LogKeys, Registered } from '../../broker/ledger/ports.ts';
 import { toHex, utf8 } from '../../contracts/bytes.ts';
+import { isAppError } from '../../contracts/errors.ts';
 import { readNote } from '../../contracts/ledger/note.ts';
 import { leafHash, rootOf } from '../../contracts/ledger/tree.ts';
 import { systemClock } from '../../kernel/clock.ts';
@@ -18,7 +19,7 @@ import { type LogProcess, logWorld } from '../support/log-processes.ts';
  */
 const runs = Number(process.env.STEKKER_PAUSES ?? 12);
 const first = process.env.STEKKER_SEED ?? String(systemClock.now());
-const leaseMs = 80;
+const leaseMs = 150;
 
 const pick = (random: Random, below: number): number =>
   ((random.bytes(1)[0] ?? 0) * 256 + (random.bytes(1)[0] ?? 0)) % below;
@@ -45,7 +46,14 @@ const signatures = () => {
 
 const join = async (did: string, at: LogProcess): Promise<Registered> => {
   const joinCode = await at.ledger.issueJoinCode(did, 600_000);
-  return await at.ledger.register(keyEventBody({ of: { ...provider, did, kid: `${did}#s` }, joinCode }).body, did);
+  const { body } = keyEventBody({ of: { ...provider, did, kid: `${did}#s` }, joinCode });
+  for (;;) {
+    try {
+      return await at.ledger.register(body, did);
+    } catch (error) {
+      if (!isAppError(error, 'busy')) throw error; // told to ask again, as every submitter is when nobody writes for long
+    }
+  }
 };
 
 const writersOf = (processes: readonly LogProcess[]): readonly string[] =>
