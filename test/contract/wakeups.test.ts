@@ -54,12 +54,8 @@ const adapters: Readonly<Record<string, () => Promise<Pair>>> = {
     return { here, there: here, [Symbol.asyncDispose]: () => here[Symbol.asyncDispose]() };
   },
   ...(hasPostgres() ? { postgres: onPostgres } : {}),
-  ...(isWithoutRedis
-    ? {}
-    : {
-        Redis: async () => onRedis(await startRedis()),
-        'Redis Cluster': async () => onRedis(await startRedisCluster()),
-      }),
+  Redis: async () => onRedis(await startRedis()),
+  'Redis Cluster': async () => onRedis(await startRedisCluster()),
 };
 
 const until = async (holds: () => boolean) => {
@@ -67,49 +63,52 @@ const until = async (holds: () => boolean) => {
   expect(holds()).toBe(true);
 };
 
-describe.each(Object.entries(adapters))('Wakeups: %s', (_name, create) => {
-  test('everybody who listens to the channel hears it, and nobody else', async () => {
-    await using pair = await create();
-    const heard: string[] = [];
-    pair.here.listen('work', (payload) => heard.push(`here ${payload}`));
-    pair.there.listen('work', (payload) => heard.push(`there ${payload}`));
-    pair.there.listen('rest', (payload) => heard.push(`rest ${payload}`));
-    pair.here.notify('work', 'a');
-    await until(() => heard.length === 2);
-    pair.there.notify('work');
-    await until(() => heard.length === 4);
-    pair.here.notify('rest', "it's ; -- odd");
-    await until(() => heard.length === 5);
-    expect(heard.toSorted()).toEqual(['here ', 'here a', "rest it's ; -- odd", 'there ', 'there a']);
-  });
+const isLeftOut = (name: string): boolean => isWithoutRedis && name.startsWith('Redis');
 
-  test('whoever stopped listening hears nothing more, and the others still do', async () => {
-    await using pair = await create();
-    const heard: string[] = [];
-    const hear = (payload: string) => heard.push(payload);
-    const stop = pair.there.listen('work', hear);
-    pair.there.listen('work', hear);
-    stop();
-    stop();
-    pair.here.notify('work', 'a');
-    await until(() => heard.length === 1);
-    pair.here.notify('work', 'b');
-    await until(() => heard.length === 2);
-    expect(heard.toSorted()).toEqual(['a', 'b']);
-  });
-
-  test('a listener that throws keeps the word from nobody, nor stops who told it', async () => {
-    await using pair = await create();
-    const heard: string[] = [];
-    pair.there.listen('work', () => {
-      throw new Error('deaf');
+for (const [name, create] of Object.entries(adapters))
+  describe.skipIf(isLeftOut(name))(`Wakeups: ${name}`, () => {
+    test('everybody who listens to the channel hears it, and nobody else', async () => {
+      await using pair = await create();
+      const heard: string[] = [];
+      pair.here.listen('work', (payload) => heard.push(`here ${payload}`));
+      pair.there.listen('work', (payload) => heard.push(`there ${payload}`));
+      pair.there.listen('rest', (payload) => heard.push(`rest ${payload}`));
+      pair.here.notify('work', 'a');
+      await until(() => heard.length === 2);
+      pair.there.notify('work');
+      await until(() => heard.length === 4);
+      pair.here.notify('rest', "it's ; -- odd");
+      await until(() => heard.length === 5);
+      expect(heard.toSorted()).toEqual(['here ', 'here a', "rest it's ; -- odd", 'there ', 'there a']);
     });
-    pair.there.listen('work', (payload) => heard.push(payload));
-    pair.here.notify('work', 'a');
-    expect(heard).toEqual([]);
-    await until(() => heard.length === 1);
+
+    test('whoever stopped listening hears nothing more, and the others still do', async () => {
+      await using pair = await create();
+      const heard: string[] = [];
+      const hear = (payload: string) => heard.push(payload);
+      const stop = pair.there.listen('work', hear);
+      pair.there.listen('work', hear);
+      stop();
+      stop();
+      pair.here.notify('work', 'a');
+      await until(() => heard.length === 1);
+      pair.here.notify('work', 'b');
+      await until(() => heard.length === 2);
+      expect(heard.toSorted()).toEqual(['a', 'b']);
+    });
+
+    test('a listener that throws keeps the word from nobody, nor stops who told it', async () => {
+      await using pair = await create();
+      const heard: string[] = [];
+      pair.there.listen('work', () => {
+        throw new Error('deaf');
+      });
+      pair.there.listen('work', (payload) => heard.push(payload));
+      pair.here.notify('work', 'a');
+      expect(heard).toEqual([]);
+      await until(() => heard.length === 1);
+    });
   });
-});
 
 describe.runIf(hasPostgres())('Wakeups on a PostgreSQL that is away', () => {
   test('everybody looks while it is away, and hears again when it is back', async () => {
