@@ -143,11 +143,16 @@ const openedRow = <State extends string, Kind extends string, Data>(
   };
 };
 
+/** What a message that was written anew changes: beside what it says, perhaps the state that it takes us back to. */
+export interface Rewritten<State extends string, Data> extends Reaction<Data> {
+  readonly state?: State;
+}
+
 interface Following<Kind extends string, Data, State extends string> extends Incoming<Kind> {
   readonly pid: string;
   readonly role?: Role;
   /** What another body under an id that was accepted changes; undefined refuses it. */
-  readonly rewritten?: (row: ProcessRow<State, Kind, Data>) => Reaction<Data> | undefined;
+  readonly rewritten?: (row: ProcessRow<State, Kind, Data>) => Rewritten<State, Data> | undefined;
 }
 
 /** Some peers write a message anew each time they send it, under the same id: what counts is what they sent last. */
@@ -158,10 +163,11 @@ const rewrite = <State extends string, Kind extends string, Data>(
 ): Step<State, Kind, Data, Answer> => {
   const reaction = pidsFit(row, body) ? rewritten?.(row) : undefined;
   if (reaction === undefined) throw new AppError('message-id-reused');
-  const { data, names, groups } = reaction;
-  const next = { ...row, data, updatedAt: its.clock.now(), version: row.version + 1 };
+  const { data, names, groups, state } = reaction;
+  const process = state === undefined ? row.process : { ...row.process, state };
+  const next = { ...row, process, data, updatedAt: its.clock.now(), version: row.version + 1 };
   const token = caller.token === undefined ? {} : { token: caller.token };
-  const change = { row: next, send: false, work: false, ...extrasOf({ names, groups }), ...token };
+  const change = { row: next, send: false, work: process.pending === null, ...extrasOf({ names, groups }), ...token };
   return { change, result: { status: 200, body: null, newest: its.newId() } };
 };
 

@@ -4,6 +4,7 @@ import type {
   ContractNegotiationTerminationMessage,
   ContractOfferMessage,
   ContractRequestMessage,
+  NegotiationState,
 } from '../../contracts/dsp/negotiation.ts';
 import { AppError } from '../../contracts/errors.ts';
 import type { Did, ParticipantId } from '../../contracts/ids.ts';
@@ -11,7 +12,14 @@ import type { Json } from '../../contracts/json.ts';
 import { pricesIn } from '../../contracts/ledger/price-plan.ts';
 import { lookUpToShow } from '../exchange/commit.ts';
 import type { Caller } from '../exchange/ports.ts';
-import { type Answer, type Opening, openProcess, type Reaction, receiveMessage } from '../exchange/receive.ts';
+import {
+  type Answer,
+  type Opening,
+  openProcess,
+  type Reaction,
+  type Rewritten,
+  receiveMessage,
+} from '../exchange/receive.ts';
 import type { Body } from '../exchange/rules.ts';
 import { refusingDoubles } from './doubles.ts';
 import type { NegotiationData, NegotiationRow } from './ports.ts';
@@ -144,9 +152,14 @@ export const createReceiving = (its: Exchanged, options: NegotiationOptions): Re
         ),
   onAgreement: (incoming) => {
     const react = (row: NegotiationRow) => agreed(options, row, incoming.message.agreement);
-    // EDC makes a new agreement each time it sends its message; where nobody signed the one before, the last counts.
-    const rewritten = (row: NegotiationRow) =>
-      row.process.state === 'AGREED' && row.data.assurance === 'plain-dsp' ? react(row) : undefined;
+    // EDC makes a new agreement each time it sends its message; where nobody signed the one before, the last counts. One that
+    // comes after our verification was taken shows that EDC lost it: we verify again, and its own state tells if it did not.
+    const rewritten = (row: NegotiationRow): Rewritten<NegotiationState, NegotiationData> | undefined => {
+      const { state, pending } = row.process;
+      if (row.data.assurance !== 'plain-dsp') return undefined;
+      if (state === 'AGREED') return react(row);
+      return state === 'VERIFIED' && pending === null ? { ...react(row), state: 'AGREED' } : undefined;
+    };
     return refusingDoubles(its, incoming, () =>
       receiveMessage(its, { ...incoming, kind: 'agreement', role: 'consumer', rewritten }, react),
     );

@@ -101,6 +101,22 @@ describe('as its consumer', () => {
     expect(late).toMatchObject({ status: 400, body: { code: 'message-id-reused' } });
   });
 
+  test('an agreement that it makes anew after our verification is verified again', async () => {
+    takesRequests();
+    const pid = await world.begin('asset-1');
+    const message = crypto.randomUUID();
+    const at = (id: string) => agreementMessage(pid, { '@id': id }, providerPid, message);
+    await world.say(toUs(pid, '/agreement'), at('first'));
+    await world.ours('negotiations', pid, ['VERIFIED']);
+    expect((await world.say(toUs(pid, '/agreement'), at('second'))).status).toBe(200);
+    const verifications = () => world.edc.heard.filter(({ path }) => path === verificationPath);
+    await until('a second verification', () => (verifications().length === 2 ? true : undefined));
+    expect(new Set(verifications().map(({ body }) => body['@id'])).size).toBe(2);
+    await world.ours('negotiations', pid, ['VERIFIED']);
+    await world.say(toUs(pid, '/events'), finalized(pid));
+    expect(await world.ours('negotiations', pid, ['FINALIZED'])).toMatchObject({ agreementId: 'second' });
+  });
+
   test('a verification that is only early for it is sent again, and not given up', async () => {
     takesRequests();
     let tries = 0;

@@ -1,6 +1,7 @@
 import { systemClock } from '../../kernel/clock.ts';
 
-const patienceMs = 60_000;
+/** Longer than the minute for which EDC now and then holds a process that it has lost hold of. */
+const patienceMs = 90_000;
 const pauseMs = 20;
 
 /** Looks until there is something to see. @throws when there is nothing in time. */

@@ -106,7 +106,7 @@ export const providing: Scenarios = {
       operator,
       rightOperand,
     });
-    const rules = { permission: [{ action: 'use', constraint: [within('lteq', 'contractAgreement+6s')] }] };
+    const rules = { permission: [{ action: 'use', constraint: [within('lteq', 'contractAgreement+8s')] }] };
     const pull = await pulledByEdc(world, rules);
     same((await pull.read()).status, 200, 'a read within the term');
     await ourProcess(world.ours, 'transfers', pull.id, ['TERMINATED']);
