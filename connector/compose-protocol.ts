@@ -195,8 +195,8 @@ const composeNegotiations = (
 const composeProcesses = (base: Base, parts: ProtocolParts, catalog: ReturnType<typeof composeCatalog>) => {
   const { did, clock, newId, log, transport, client, db } = base;
   const sources: AgreementSources = {
-    negotiations: createSqlProcessStore(db, 'negotiations', base.isShared ? noCache() : createProcessCache()),
-    transfers: createSqlProcessStore(db, 'transfers', base.isShared ? noCache() : createProcessCache()),
+    negotiations: createSqlProcessStore(db, 'negotiations', base.isShared ? noCache() : createProcessCache(clock)),
+    transfers: createSqlProcessStore(db, 'transfers', base.isShared ? noCache() : createProcessCache(clock)),
     catalog: catalog.store,
     catalogs: catalog.catalogs,
     did,

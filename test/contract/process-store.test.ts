@@ -9,6 +9,7 @@ import {
 } from '../../connector/adapters/sql/process-store.ts';
 import type { ProcessRow, ProcessStore } from '../../connector/exchange/ports.ts';
 import type { Did, ParticipantId } from '../../contracts/ids.ts';
+import { systemClock } from '../../kernel/clock.ts';
 import { migrate } from '../../kernel/sql/migrate.ts';
 import { outboxMigrations } from '../../kernel/sql/outbox.ts';
 import { openSqlite } from '../../kernel/sql/sqlite.ts';
@@ -43,7 +44,7 @@ const adapters: Readonly<Record<string, () => Promise<Store>>> = {
     const { db } = openSqlite<ProcessTables>({ path: ':memory:' });
     await migrate(db, 'outbox', outboxMigrations as never);
     await migrate(db, 'process', processMigrations);
-    return createSqlProcessStore(db, 'things', createProcessCache());
+    return createSqlProcessStore(db, 'things', createProcessCache(systemClock));
   },
   ...onDatabases(async (db: Kysely<ProcessTables>) => {
     await migrate(db, 'outbox', outboxMigrations as never);

@@ -246,7 +246,7 @@ export const startParty = async (network: Network, options: PartyOptions): Promi
   };
   const negotiations = createNegotiations({
     ...shared,
-    store: mortal(createSqlProcessStore(db, 'negotiations', createProcessCache()), options.dieAt),
+    store: mortal(createSqlProcessStore(db, 'negotiations', createProcessCache(clock)), options.dieAt),
     agreements,
     offers: {
       find: async (_participant, _caller, dataset, id) =>
@@ -275,7 +275,7 @@ export const startParty = async (network: Network, options: PartyOptions): Promi
   });
   const transfers = createTransfers({
     ...shared,
-    store: createSqlProcessStore(db, 'transfers', createProcessCache()),
+    store: createSqlProcessStore(db, 'transfers', createProcessCache(clock)),
     pusher: options.pusher ?? { push: async () => ({ state: 'delivered' }), stop: () => undefined },
     pushInbox: {
       open: (_participant, pid) => ({

@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import { manualClock } from '../../../kernel/clock.ts';
 import { createProcessCache } from './process-cache.ts';
 
 interface Row {
@@ -22,7 +23,7 @@ const slow = (cache: ReturnType<typeof createProcessCache<Row>>, its: Row) => {
 
 describe('processes that were saved last', () => {
   test('are given back as they were saved, and not while they change', async () => {
-    const cache = createProcessCache<Row>();
+    const cache = createProcessCache<Row>(manualClock(0));
     const first = slow(cache, row(1));
     expect(cache.find('us', 'p')).toBeUndefined();
     first.resolve('saved');
@@ -37,7 +38,7 @@ describe('processes that were saved last', () => {
   });
 
   test('are forgotten when a change met another, or failed', async () => {
-    const cache = createProcessCache<Row>();
+    const cache = createProcessCache<Row>(manualClock(0));
     const first = slow(cache, row(1));
     first.resolve('saved');
     await first.done;
@@ -52,7 +53,7 @@ describe('processes that were saved last', () => {
   });
 
   test('of two changes at once neither leaves anything behind, in whatever order they end', async () => {
-    const cache = createProcessCache<Row>();
+    const cache = createProcessCache<Row>(manualClock(0));
     const [first, second] = [slow(cache, row(1)), slow(cache, row(2))];
     first.resolve('saved');
     await first.done;
@@ -66,8 +67,22 @@ describe('processes that were saved last', () => {
     expect(cache.find('us', 'p')).toEqual(row(3));
   });
 
+  test('are not kept for long: the rows may be forgotten', async () => {
+    const clock = manualClock(0);
+    const cache = createProcessCache<Row>(clock);
+    const one = slow(cache, row(1));
+    one.resolve('saved');
+    await one.done;
+    clock.advance(59_999);
+    expect(cache.find('us', 'p')).toEqual(row(1));
+    clock.advance(1);
+    expect(cache.find('us', 'p')).toBeUndefined();
+    clock.advance(-1);
+    expect(cache.find('us', 'p')).toBeUndefined();
+  });
+
   test('are not kept without end', async () => {
-    const cache = createProcessCache<Row>();
+    const cache = createProcessCache<Row>(manualClock(0));
     for (let n = 0; n < 600; n += 1) {
       const one = slow(cache, row(1, `p${n}`));
       one.resolve('saved');

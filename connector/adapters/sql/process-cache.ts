@@ -1,3 +1,5 @@
+import type { Clock } from '../../../kernel/clock.ts';
+
 /**
  * Processes that were saved last, for a database that this process has alone: a message is read and decided on several
  * times before the next one comes. Only what was saved here is kept, and nothing while a change is under way, so that
@@ -13,23 +15,31 @@ export interface ProcessCache<Row> {
   ) => Promise<Result>;
 }
 
+/** Between two messages of a process; what is over is forgotten here before it may be forgotten in the rows. */
+const keptMs = 60_000;
 /** Negotiations and transfers under way at once; an agreement with its signatures takes some ten kilobytes. */
 const maxKept = 500;
 
 /** For a database that other processes change, too: nothing is kept. */
 export const noCache = <Row>(): ProcessCache<Row> => ({ find: () => undefined, changing: (_row, save) => save() });
 
-export const createProcessCache = <Row>(): ProcessCache<Row> => {
-  const kept = new Map<string, Row>();
+export const createProcessCache = <Row>(clock: Pick<Clock, 'now'>): ProcessCache<Row> => {
+  const kept = new Map<string, { readonly row: Row; readonly until: number }>();
   const changes = new Map<string, { count: number; isAlone: boolean }>();
   const keyOf = (participant: string, pid: string) => `${participant} ${pid}`;
   const keep = (key: string, row: Row): void => {
     const [oldest] = kept.keys();
     if (kept.size >= maxKept && oldest !== undefined) kept.delete(oldest);
-    kept.set(key, row);
+    kept.set(key, { row, until: clock.now() + keptMs });
   };
   return {
-    find: (participant, pid) => kept.get(keyOf(participant, pid)),
+    find: (participant, pid) => {
+      const key = keyOf(participant, pid);
+      const known = kept.get(key);
+      if (known === undefined || clock.now() < known.until) return known?.row;
+      kept.delete(key);
+      return undefined;
+    },
     changing: async ({ participant, pid }, save, isSaved) => {
       const key = keyOf(participant, pid);
       const known = changes.get(key);
