@@ -104,7 +104,7 @@ export const connectorSettings = {
   ),
   STEKKER_EXTENSIONS: setting(
     extensionsText,
-    'Extensions of the protocol that are announced and served: `all`, `none`, or names with spaces between them. With `none`, only `plain-dsp` offers are shown and agreed.',
+    'Extensions of the protocol that are announced and served: `all`, `none`, or names with spaces or commas between them. With `none`, only `plain-dsp` offers are shown and agreed.',
     'all',
   ),
   STEKKER_PEER_TOKENS_PER_MINUTE: setting(

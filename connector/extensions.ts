@@ -5,17 +5,20 @@ import { z } from 'zod';
 export const extensionIds = ['agreements', 'statements', 'tokens', 'catalog'] as const;
 export type ExtensionId = (typeof extensionIds)[number];
 
-/** What a `cosigned` agreement needs, all of it: both sign it, a token names its key, and its statements are signed. */
+/**
+ * What a `cosigned` agreement needs, all of it: both sign it, a token names its key, and its statements are signed. Peers
+ * take whoever announces extensions for one who can (wire §3), so nobody announces without these.
+ */
 const cosigning: readonly ExtensionId[] = ['agreements', 'statements', 'tokens'];
 
 const isId = (word: string): word is ExtensionId => extensionIds.some((id) => id === word);
 
-/** `all`, `none`, or names with spaces between them. */
+/** `all`, `none`, or names with spaces or commas between them. */
 export const extensionsText = z
   .string()
   .default('all')
   .transform((text, context): readonly ExtensionId[] => {
-    const words = text.split(' ').filter((word) => word !== '');
+    const words = text.split(/[ ,]+/).filter((word) => word !== '');
     if (words.length === 1 && words[0] === 'all') return extensionIds;
     if (words.length === 1 && words[0] === 'none') return [];
     const ids = [...new Set(words.filter(isId))];
@@ -25,10 +28,8 @@ export const extensionsText = z
     };
     if (words.length === 0 || words.some((word) => !isId(word)))
       return refuse(`is neither all, none nor names of ${extensionIds.join(', ')}`);
-    const parts = cosigning.filter((id) => ids.includes(id));
-    return parts.length === 0 || parts.length === cosigning.length
-      ? ids
-      : refuse(`has ${parts.join(' and ')} without all of ${cosigning.join(', ')}, which go together`);
+    const missing = cosigning.filter((id) => !ids.includes(id));
+    return missing.length === 0 ? ids : refuse(`lacks ${missing.join(' and ')}: ${cosigning.join(', ')} go together`);
   });
 
 /** Whether cosigned agreements can be made here. */

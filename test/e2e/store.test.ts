@@ -1,9 +1,11 @@
+import { Hono } from 'hono';
 import { describe, expect, test } from 'vitest';
 import { createMemberCatalogs } from '../../broker/adapters/http/member-catalogs.ts';
 import { createMemberFeeds } from '../../broker/adapters/http/member-feeds.ts';
 import { createSqlOfferStore, type OfferTables, offerMigrations } from '../../broker/adapters/sql/offer-store.ts';
 import { type HarvestLimits, startHarvester } from '../../broker/store/harvest.ts';
 import { createStoreRoutes } from '../../broker/store/routes.ts';
+import { dspaceContext } from '../../contracts/dsp/common.ts';
 import { storePage } from '../../contracts/store.ts';
 import { systemClock } from '../../kernel/clock.ts';
 import { silentLogger } from '../../kernel/log.ts';
@@ -155,5 +157,80 @@ describe('the store of a broker', () => {
     await its.publish('1');
     expect((await its.harvest()).isWhole).toBe(true);
     expect(await its.harvest()).toMatchObject({ fault: null, isWhole: true });
+  });
+
+  test('a feed that lies or leads away is not followed: what the catalog shows counts', async () => {
+    await using broker = await startHubParty();
+    const services = (origin: string) => ({ StekkerExtensions: `${origin}/.well-known/stekker` });
+    await using member = await startHubParty({ services });
+    const dataset = (id: string, title: string) => ({
+      '@type': 'Dataset',
+      '@id': id,
+      'dct:title': title,
+      hasPolicy: [{ '@type': 'Offer', '@id': 'urn:offer:1', permission: [{ action: 'use' }] }],
+      distribution: [{ '@type': 'Distribution', format: 'HttpData-PULL', accessService: 'x' }],
+    });
+    const at = '2026-11-26T12:00:00.000Z';
+    const added = { dataset: 'urn:asset:wrong', change: 'added', at, digest: 'A'.repeat(43) };
+    const lies: readonly { readonly body: object; readonly link?: string; readonly status?: number }[] = [
+      { body: { changes: [added], cursor: 'c' } },
+      { body: { changes: [], cursor: 'c' }, link: '<https://elsewhere.example/changes>; rel="next"' },
+      { body: { changes: [{ ...added, change: 'appeared' }], cursor: 'c' } },
+      { body: { changes: [], cursor: '' } },
+      { body: {}, status: 500 },
+      { body: {}, status: 410 },
+    ];
+    let lie = lies[0];
+    let crawls = 0;
+    const app = new Hono();
+    const version = { version: '2025-1', path: '/dsp/2025-1', binding: 'HTTPS' };
+    app.get('/.well-known/dspace-version', (c) => c.json({ protocolVersions: [version] }));
+    app.get('/.well-known/stekker', (c) =>
+      c.json({ extensions: [{ id: 'catalog', version: '1', path: '/ext/1/catalog' }] }),
+    );
+    app.get('/ext/1/catalog/changes', (c) => {
+      if (c.req.query('cursor') === undefined) return c.json({ changes: [], cursor: 'begin' });
+      const { body = {}, link, status = 200 } = lie ?? {};
+      return c.json(body, status as 200, link === undefined ? {} : { link });
+    });
+    app.get('/dsp/2025-1/catalog/datasets/:id', (c) => c.json(dataset('urn:asset:other', 'Peil vals')));
+    app.post('/dsp/2025-1/catalog/request', (c) => {
+      crawls += 1;
+      return c.json({
+        '@context': [dspaceContext],
+        '@type': 'Catalog',
+        '@id': 'x',
+        participantId: member.did,
+        dataset: [dataset('urn:asset:right', 'Peil echt')],
+      });
+    });
+    member.serve(app);
+    const { db } = openSqlite<OfferTables>({ path: ':memory:' });
+    await migrate(db, 'offers', offerMigrations);
+    const store = createSqlOfferStore(db);
+    const reading = {
+      ...broker,
+      clock: systemClock,
+      newId: () => `urn:uuid:${newId()}`,
+      allowLoopbackHttp: true,
+    };
+    await using harvester = startHarvester({
+      store,
+      members: { list: async () => [{ did: member.did, name: 'Waterschap' }] },
+      read: createMemberCatalogs(reading),
+      feeds: createMemberFeeds(reading),
+      newId,
+      clock: systemClock,
+      log: silentLogger,
+      intervalMs: 3_600_000,
+    });
+    await harvester.harvest(member.did);
+    for (lie of lies) {
+      crawls = 0;
+      const [result] = await harvester.harvest(member.did);
+      expect(result, JSON.stringify(lie)).toMatchObject({ fault: null, datasets: 1 });
+      expect(crawls, JSON.stringify(lie)).toBe(1);
+    }
+    expect((await store.read.entries(await store.read.ids('', 9))).map(({ title }) => title)).toEqual(['Peil echt']);
   });
 });
