@@ -1,7 +1,8 @@
 import { Hono } from 'hono';
 import { tlsOf } from '../kernel/deployment.ts';
 import { nodeFiles } from '../kernel/files.ts';
-import { createPeerRate, type PeerRate, peerLimitsOf, wholeMinuteOf } from '../kernel/rate-limits.ts';
+import { createPeerRate, type PeerRate, wholeMinuteOf } from '../kernel/rate-limits.ts';
+import { accessRateOver, togetherTimes } from './access-rate.ts';
 import { createReceivedFiles, receivedFolder } from './adapters/files/received-files.ts';
 import { createSources } from './adapters/files/sources.ts';
 import { createHttpFetch } from './adapters/http/http-fetch.ts';
@@ -13,6 +14,7 @@ import type { Identity } from './compose-identity.ts';
 import type { Protocol } from './compose-protocol.ts';
 import { hearData, tellApplications, tellGrant } from './compose-shared.ts';
 import type { Usage } from './compose-usage.ts';
+import { createWorkerWatch, type DataWorkers, startWorkers, type WorkerWatch } from './compose-workers.ts';
 import { createApplications } from './data-plane/applications.ts';
 import { startGateway } from './data-plane/gateway.ts';
 import { startDataListener } from './data-plane/listener.ts';
@@ -39,9 +41,13 @@ interface OpenedData {
   readonly plane: DataPlane;
   readonly pushes: Pushes;
   readonly digests: BodyDigests;
+  /** Whoever else in this process serves what is open. */
+  readonly watch: WorkerWatch;
   /** Where tokens are given, and where pushes come. */
   readonly app: Hono;
 }
+
+type ServedData = Pick<OpenedData, 'plane' | 'digests' | 'watch'>;
 
 const composePushes = (base: Base, { identity, usage, protocol }: DataParts, its: Omit<OpenedData, 'pushes'>) => {
   const { own, client, clock, log, config, participantOf, newUuid: newId } = base;
@@ -65,17 +71,14 @@ const composePushes = (base: Base, { identity, usage, protocol }: DataParts, its
   return own(createPushes({ grants, meter: provider, standing: identity.status, digests, http, clock, newId, log }));
 };
 
-/** All consumers of a participant together may come this many times as often as one of them. */
-const together = 10;
-
 const tokenRate = ({ shared, config: { STEKKER_PEER_TOKENS_PER_MINUTE: perMinute } }: Base): PeerRate =>
   createPeerRate(shared.limits, 'token', {
     peer: wholeMinuteOf(perMinute), // whoever starts many runs asks for all their tokens then
-    all: wholeMinuteOf(perMinute * together),
+    all: wholeMinuteOf(perMinute * togetherTimes),
   });
 
 const accessRate = ({ shared, config: { STEKKER_PEER_ACCESSES_PER_SECOND: perSecond } }: Base): PeerRate =>
-  createPeerRate(shared.limits, 'access', peerLimitsOf(perSecond * 60, perSecond * 60 * together));
+  accessRateOver(shared.limits, perSecond);
 
 /** What processes tell repeats by. */
 const sharedReplay = ({ shared, isShared, log }: Base) => {
@@ -89,7 +92,9 @@ export const composeDataPlane = async (base: Base, parts: DataParts): Promise<Op
   const { identity, protocol } = parts;
   const { db, clock, random, log, config, root, keys, seal, sourceClient, used, participantOf, authenticator } = base;
   const tokenEndpoint = () => `${root}/ext/1/tokens`;
+  const watch = createWorkerWatch();
   const plane = await createDataPlane({
+    watch,
     store: createSqlGrantStore(db),
     changed: (participant, transfer) => tellGrant(base, participant, transfer),
     terms: protocol.terms,
@@ -119,23 +124,22 @@ export const composeDataPlane = async (base: Base, parts: DataParts): Promise<Op
     tokenEndpoint,
   });
   if (config.STEKKER_EXTENSIONS.includes('tokens')) app.route('/ext/1', routes);
-  const opened = { plane, app, digests: base.own(createBodyDigests()) };
+  const opened = { plane, app, watch, digests: base.own(createBodyDigests()) };
   return { ...opened, pushes: composePushes(base, parts, opened) };
 };
 
-/** Starts both listeners, once everything they ask is there. @throws AppError `port-in-use`. */
-export const startData = async (
-  base: Base,
-  { plane, digests }: OpenedData,
-  { identity, usage, protocol }: DataParts,
-) => {
-  const { own, db, clock, random, log, config, client, tokens, newUuid: newId } = base;
-  const { provider, consumer } = usage.metering.meters;
-  const listener = own(
+/** The data plane: in this thread, or in several of its own. */
+const startServing = async (base: Base, opened: ServedData, { identity, usage }: DataParts): Promise<DataWorkers> => {
+  const { own, db, clock, log, config, newUuid: newId } = base;
+  const { plane, watch, digests } = opened;
+  const repeats = sharedReplay(base);
+  if (config.STEKKER_DATA_WORKERS > 1)
+    return startWorkers(base, { identity, usage, plane, watch, tokens: createSqlGrantStore(db) });
+  const { port } = own(
     await startDataListener(
       {
         ...plane,
-        meter: provider,
+        meter: usage.metering.meters.provider,
         standing: identity.status,
         digests,
         clock,
@@ -143,18 +147,28 @@ export const startData = async (
         log,
         dataOrigin: config.STEKKER_DATA_URL,
         rate: accessRate(base),
-        ...sharedReplay(base),
+        ...repeats,
       },
       { host: config.STEKKER_DATA_HOST, port: config.STEKKER_DATA_PORT, tls: tlsOf(config) },
     ),
   );
+  return { port, terminate: async () => undefined };
+};
+
+/** Starts both listeners, once everything they ask is there. @throws AppError `port-in-use`. */
+export const startData = async (base: Base, opened: ServedData, parts: DataParts) => {
+  const { own, db, clock, random, log, config, client, tokens, newUuid: newId } = base;
+  const { usage, protocol } = parts;
+  const { digests } = opened;
+  const { consumer } = usage.metering.meters;
+  const workers = await startServing(base, opened, parts);
   const applications = await createApplications({
     store: createSqlApplicationStore(db),
     changed: () => tellApplications(base),
     clock,
     random,
   });
-  hearData(base, { grants: plane.grants, applications });
+  hearData(base, { grants: opened.plane.grants, applications });
   const gateway = own(
     await startGateway(
       {
@@ -171,5 +185,5 @@ export const startData = async (
       { host: config.STEKKER_GATEWAY_HOST, port: config.STEKKER_GATEWAY_PORT },
     ),
   );
-  return { dataPort: listener.port, gatewayPort: gateway.port, applications };
+  return { dataPort: workers.port, terminateDataWorker: workers.terminate, gatewayPort: gateway.port, applications };
 };

@@ -137,6 +137,7 @@ export const composeIdentity = async (base: Base) => {
   });
   return {
     status,
+    issuerOf: issuers.issuerOf,
     wallet,
     store,
     requests,

@@ -27,7 +27,7 @@ import type { UsageQueries } from './metering/usage.ts';
 /** What is used is written down, stated by both, and brought to the log. */
 
 /** Beside the data folder: a backup of the rows must never bring back an older number that was signed (ledger §8). */
-const journalFolder = ({ STEKKER_DATA, STEKKER_JOURNAL_FOLDER }: ConnectorConfig): string => {
+export const journalFolderOf = ({ STEKKER_DATA, STEKKER_JOURNAL_FOLDER }: ConnectorConfig): string => {
   const folder = STEKKER_JOURNAL_FOLDER ?? `${STEKKER_DATA.replace(/\/+$/, '')}-journal`;
   if (!/^\.\.(\/|$)/.test(relative(STEKKER_DATA, folder)))
     throw new AppError('config-invalid', {
@@ -107,7 +107,7 @@ const composeEvidence = (base: Base, parts: UsageParts, usage: () => UsageQuerie
 
 const composeMetering = async (base: Base, evidence: Evidence | undefined): Promise<Metering> => {
   const { config, db, transport, peers, resolver, keys, clock, random, log, broker } = base;
-  const folder = journalFolder(config);
+  const folder = journalFolderOf(config);
   return base.own(
     await startMetering({
       files: nodeFiles,

@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os';
 import { z } from 'zod';
 import { isPartyId } from '../contracts/ids.ts';
 import { checkDeployment, checkShared, deploymentSettings, sharedSettings } from '../kernel/deployment.ts';
@@ -47,6 +48,11 @@ export const connectorSettings = {
   ),
   STEKKER_DATA_HOST: setting(z.string().default('0.0.0.0'), 'Address the data plane listens on.', '0.0.0.0'),
   STEKKER_DATA_PORT: setting(portText('8081'), 'Port of the data plane.', '8081'),
+  STEKKER_DATA_WORKERS: setting(
+    z.union([z.literal('auto').transform(() => availableParallelism()), integerText(1, 64)]).prefault('1'),
+    'Threads that serve data, each with a usage journal of its own; `auto`: one for each processor. With one, no thread is added.',
+    'auto',
+  ),
   STEKKER_MANAGEMENT_PORT: setting(portText('8082'), "Port of the operator's API.", '8082'),
   STEKKER_MANAGEMENT_HOSTS: setting(
     z

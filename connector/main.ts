@@ -54,6 +54,8 @@ export interface RunningConnector extends RunningService {
   /** For a program that starts a connector itself: asks a provider for an offer or a transfer, wherever it takes messages. */
   readonly negotiations: Pick<NegotiationService, 'request'>;
   readonly transfers: Pick<TransferService, 'request'>;
+  /** Ends a thread that serves data (1, 2, …) in the middle of whatever it does; another takes its place. */
+  readonly terminateDataWorker: (number: number) => Promise<void>;
 }
 
 const turnMs = 1_000;
@@ -114,7 +116,11 @@ const build = async (config: ConnectorConfig, options: Required<ConnectorOptions
     }),
   );
   const { feed, identity, usage, protocol, data } = await compose(base);
-  const { applications, ...dataPorts } = await startData(base, data, { identity, usage, protocol });
+  const { applications, terminateDataWorker, ...dataPorts } = await startData(base, data, {
+    identity,
+    usage,
+    protocol,
+  });
 
   const { meters } = usage.metering;
   const health = () => ({
@@ -135,7 +141,8 @@ const build = async (config: ConnectorConfig, options: Required<ConnectorOptions
   own(front).open(createPublicApp([protocol.app, identity.routes, data.app], health, measured));
   const ports = { publicPort: publicServer.port, managementPort: managementServer.port, ...dataPorts };
   log.info({ did: base.did, ...ports }, 'ready');
-  return { did: base.did, ...ports, negotiations: protocol.negotiations, transfers: protocol.transfers };
+  const { negotiations, transfers } = protocol;
+  return { did: base.did, ...ports, negotiations, transfers, terminateDataWorker };
 };
 
 /**

@@ -68,9 +68,16 @@ export interface OpenTransfer {
   isOpen: boolean;
 }
 
+/** Others in this process that serve data. What a call tells is known to all of them when it returns. */
+export interface GrantWatch {
+  readonly opened: (grant: Grant, terms: AccessTerms) => Promise<void>;
+  readonly closed: (participant: ParticipantId, transfer: string) => Promise<void>;
+}
+
 export interface GrantsOptions {
   /** Told after each opening and closing: other processes serve the same transfers. */
   readonly changed?: (participant: ParticipantId, transfer: string) => void;
+  readonly watch?: GrantWatch;
   readonly store: GrantStore;
   readonly terms: Terms;
   readonly peerFacts: PeerFacts;
@@ -109,6 +116,8 @@ export interface Grants {
   readonly refresh: (participant: ParticipantId, transfer: string) => Promise<void>;
   /** The same for all of them: word of other processes may have been lost. */
   readonly refreshAll: () => Promise<void>;
+  /** Takes in a transfer that was opened elsewhere, in place of what it had before. */
+  readonly take: (grant: Grant) => Promise<void>;
   /** Brings back what was open when the program stopped. */
   readonly load: () => Promise<void>;
 }
@@ -202,31 +211,44 @@ const refreshChanged = async (
   for (const { participant, transfer } of all.filter(isChanged)) await refresh(participant, transfer);
 };
 
-export const createGrants = (its: GrantsOptions): Grants => {
-  const { store, clock, random } = its;
+const termsFor = async (its: GrantsOptions, request: OpenRequest): Promise<AccessTerms> => {
+  const terms = await inForce(its, request.participant, request.agreementId);
+  if (terms.consumer !== request.consumer)
+    throw new AppError('invariant-broken', { detail: 'another consumer agreed' });
+  return terms;
+};
+
+/** Those that are open, by their pid and by the digest of what opens them. */
+const createOpenTransfers = () => {
   const byTransfer = new Map<string, OpenTransfer>();
   const bySecret = new Map<string, OpenTransfer>();
+  return {
+    byTransfer,
+    bySecret,
+    enter: (transfer: OpenTransfer): void => {
+      byTransfer.set(transfer.grant.transfer, transfer);
+      bySecret.set(transfer.grant.secretHash, transfer);
+    },
+    leave: (participant: ParticipantId, pid: string): void => {
+      const transfer = byTransfer.get(pid);
+      if (transfer?.grant.participant !== participant) return;
+      transfer.isOpen = false;
+      byTransfer.delete(pid);
+      bySecret.delete(transfer.grant.secretHash);
+      for (const { relay } of transfer.running) relay.cut(closed);
+    },
+  };
+};
+
+export const createGrants = (its: GrantsOptions): Grants => {
+  const { store, clock, random } = its;
+  const { byTransfer, bySecret, enter, leave } = createOpenTransfers();
   /** What concerns one transfer, one after the other. */
   const inTurn = createTurnsByKey();
 
-  const enter = (transfer: OpenTransfer): void => {
-    byTransfer.set(transfer.grant.transfer, transfer);
-    bySecret.set(transfer.grant.secretHash, transfer);
-  };
-  const leave = (participant: ParticipantId, pid: string): void => {
-    const transfer = byTransfer.get(pid);
-    if (transfer?.grant.participant !== participant) return;
-    transfer.isOpen = false;
-    byTransfer.delete(pid);
-    bySecret.delete(transfer.grant.secretHash);
-    for (const { relay } of transfer.running) relay.cut(closed);
-  };
-
   const open = async (request: OpenRequest): Promise<DataAddress> => {
     const { participant, agreementId } = request;
-    const terms = await inForce(its, participant, agreementId);
-    if (terms.consumer !== request.consumer)
-      throw new AppError('invariant-broken', { detail: 'another consumer agreed' });
+    const terms = await termsFor(its, request);
     const secret = toBase64Url(random.bytes(32));
     const openedAt = clock.now();
     const expiresAt = terms.assurance === 'cosigned' ? null : openedAt + maxTokenMs;
@@ -241,21 +263,20 @@ export const createGrants = (its: GrantsOptions): Grants => {
     });
     enter(transfer);
     its.changed?.(participant, request.transfer);
+    await its.watch?.opened(grant, terms);
     return addressOf(its, request, terms, secret);
   };
 
   const close = (participant: ParticipantId, pid: string): Promise<void> => {
     leave(participant, pid);
+    const told = its.watch?.closed(participant, pid);
     return inTurn(pid, async () => {
       leave(participant, pid);
       await store.remove(participant, pid);
       its.changed?.(participant, pid);
+      await told;
+      await its.watch?.closed(participant, pid); // it may have been opened behind the first word
     });
-  };
-
-  const restore = async (grant: Grant): Promise<void> => {
-    const transfer = await restored(its, grant);
-    if (transfer !== undefined) enter(transfer);
   };
 
   const refresh = (participant: ParticipantId, pid: string): Promise<void> =>
@@ -263,7 +284,13 @@ export const createGrants = (its: GrantsOptions): Grants => {
       const grant = await store.find(participant, pid);
       if (grant?.secretHash === byTransfer.get(pid)?.grant.secretHash) return;
       leave(participant, pid);
-      if (grant !== undefined) await restore(grant);
+      const transfer = grant && (await restored(its, grant));
+      if (transfer === undefined) {
+        await its.watch?.closed(participant, pid);
+        return;
+      }
+      enter(transfer);
+      await its.watch?.opened(transfer.grant, transfer.terms);
     });
 
   return {
@@ -282,16 +309,24 @@ export const createGrants = (its: GrantsOptions): Grants => {
       return here.length + others.length;
     },
     prepare: async (request) => {
-      const terms = await inForce(its, request.participant, request.agreementId);
-      if (terms.consumer !== request.consumer)
-        throw new AppError('invariant-broken', { detail: 'another consumer agreed' });
+      const terms = await termsFor(its, request);
       return prepare(its, { ...request, secretHash: '', expiresAt: null, openedAt: clock.now() }, terms);
     },
     find: (transfer) => byTransfer.get(transfer),
     findBySecret: (secretHash) => bySecret.get(secretHash),
     all: () => byTransfer.values(),
+    take: (grant) =>
+      inTurn(grant.transfer, async () => {
+        const terms = await inForce(its, grant.participant, grant.agreementId);
+        const transfer = await prepare(its, grant, terms);
+        leave(grant.participant, grant.transfer);
+        enter(transfer);
+      }),
     load: async () => {
-      for (const grant of await store.all()) await restore(grant);
+      for (const grant of await store.all()) {
+        const transfer = await restored(its, grant);
+        if (transfer !== undefined) enter(transfer);
+      }
     },
   };
 };

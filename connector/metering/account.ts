@@ -146,6 +146,10 @@ export const loadOfClose = (account: Account, close: UsageClose): Load => {
 export const lentOf = ({ blocks }: Account): Load =>
   [...blocks.values()].reduce((sum, { load }) => plus(sum, load), nothing);
 
+/** Accesses that workers counted ahead and did not hand over yet. */
+export const countedAhead = ({ blocks }: Account): number =>
+  [...blocks.values()].reduce((sum, { counted }) => sum + counted, 0);
+
 export const setStanding = (account: Account, access: Access, standing: Standing): void => {
   account.counts[access.standing] -= 1;
   account.counts[standing] += 1;

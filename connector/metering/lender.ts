@@ -3,7 +3,17 @@ import type { UsageClose, UsageOpen } from '../../contracts/ledger/usage-entry.t
 import type { Clock } from '../../kernel/clock.ts';
 import type { Logger } from '../../kernel/log.ts';
 import { createTurnsByKey } from '../../kernel/turns.ts';
-import { type Account, type Block, closeAccess, enterAccess, expose, keyOf, lentOf, release } from './account.ts';
+import {
+  type Account,
+  type Block,
+  closeAccess,
+  countedAhead,
+  enterAccess,
+  expose,
+  keyOf,
+  lentOf,
+  release,
+} from './account.ts';
 import type { AccountKey, JournalMarkStore, Load, PutAccess, UnstatedAccess, UnstatedStore } from './ports.ts';
 import {
   counterpartyFactor,
@@ -87,14 +97,14 @@ export interface LenderOptions {
   readonly find: (agreement: string) => Account | undefined;
   readonly open: (key: AccountKey) => Promise<Account | undefined>;
   readonly unstated: UnstatedStore;
-  /** Brings every complete statement of an account into the usage store; the answer is what counts as settled by place. */
-  readonly settle: (key: AccountKey) => Promise<number>;
+  /** Brings every complete statement of an account into the usage store. */
+  readonly index: (key: AccountKey) => Promise<void>;
   readonly marks: JournalMarkStore;
   readonly window: Limits;
   readonly quota: Pick<Load, 'requests' | 'bytes'>;
   readonly clock: Clock;
   readonly log: Logger;
-  /** The place behind everything that is known. */
+  /** The place that was given last, in an earlier life. */
   readonly lastPlace: number;
   readonly onChange: (account: Account) => void;
 }
@@ -104,6 +114,8 @@ export interface Lender {
   readonly connect: (journal: string, recall: Recall) => WindowLine;
   /** The worker is gone. What it was lent stays with its journal. */
   readonly disconnect: (journal: string) => void;
+  /** Has the workers give back what they do not use of an agreement. */
+  readonly reclaim: (account: Account) => Promise<void>;
   /** No worker opens anything under this agreement once this has returned. */
   readonly end: (account: Account) => Promise<void>;
 }
@@ -193,7 +205,7 @@ const lend = (state: State, account: Account, line: Connected, unused: Load): Le
 };
 
 /** Whoever has something of the same window, and does not use it, gives it back. */
-const recallFor = async (state: State, account: Account, asking: Connected): Promise<void> => {
+const recallFor = async (state: State, account: Account, asking?: Connected): Promise<void> => {
   const slept = new AbortController();
   const asked: Promise<void>[] = [];
   for (const other of state.lent)
@@ -245,7 +257,7 @@ const giveBack = (state: State, line: Connected, agreement: string, back: GivenB
 const count = (state: State, line: Connected, agreement: string): number | undefined => {
   const account = state.find(agreement);
   if (account === undefined || account.isEnded || !isConnected(state, line)) return undefined;
-  const ahead = [...account.blocks.values()].reduce((sum, { counted }) => sum + counted, 0);
+  const ahead = countedAhead(account);
   blockOf(state, account, line).counted += 1;
   return account.opened + ahead;
 };
@@ -286,15 +298,14 @@ const enter = (state: State, account: Account, one: UnstatedAccess, answer: PutA
 
 /** What was put before and is not in memory was settled, or never got there: the rows know once they are in order. */
 const enterKept = async (state: State, account: Account, kept: readonly UnstatedAccess[]): Promise<void> => {
-  const settledBefore = await state.settle(account.info);
+  await state.index(account.info);
   const waiting = new Map(
     (await state.unstated.list(account.info)).map((one) => [keyOf(one.open.request, one.open.part), one]),
   );
   for (const { open } of kept) {
     const key = keyOf(open.request, open.part);
     const one = waiting.get(key);
-    if (one === undefined || one.place <= settledBefore || account.accesses.has(key)) continue;
-    enterAccess(account, one.open, one);
+    if (one !== undefined && !account.accesses.has(key)) enterAccess(account, one.open, one);
   }
 };
 
@@ -381,6 +392,7 @@ export const createLender = (options: LenderOptions): Lender => {
       };
     },
     disconnect: (journal) => void lines.delete(journal),
+    reclaim: (account) => recallFor(state, account),
     end: async ({ info, blocks }) => {
       const asked = [...lines.values()].filter(({ journal }) => blocks.has(journal));
       await Promise.allSettled(asked.map(({ recall }) => recall(info.agreement, true)));

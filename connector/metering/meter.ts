@@ -7,10 +7,12 @@ import {
   accessOf,
   addAccess,
   closeAccess,
+  countedAhead,
   createAccount,
   dropAccess,
   extendAccess,
   keyOf,
+  lentOf,
   type OpenedAccount,
   type PeerExposure,
   setStanding,
@@ -44,6 +46,8 @@ export interface MeterOptions {
   readonly quota: { readonly requests: number; readonly bytes: number };
   /** Something closed, or the window is used up: whoever writes statements should look. */
   readonly onChange: (account: Account) => void;
+  /** Has workers give back what they do not use of an agreement; without it there are none. */
+  readonly reclaim?: (account: Account) => Promise<void>;
 }
 
 type OpenDone = (refusal: AppError | null) => void;
@@ -83,7 +87,7 @@ const fitsQuota = (
   ask: { readonly requests: number; readonly bytes: number },
   quota: MeterOptions['quota'],
 ): boolean =>
-  account.opened + ask.requests <= quota.requests &&
+  account.opened + lentOf(account).requests + ask.requests <= quota.requests &&
   account.settledBytes + account.exposed.bytes + ask.bytes <= quota.bytes;
 
 /** Whether the exposure of this agreement, and of all with its counterparty, leaves room for more. */
@@ -112,7 +116,7 @@ const remainingOf = (account: Account, { window, quota }: MeterOptions) => {
   const atLeastNone = (value: number) => Math.max(0, Math.floor(value));
   if (account.info.assurance !== 'cosigned')
     return {
-      requests: atLeastNone(quota.requests - account.opened),
+      requests: atLeastNone(quota.requests - account.opened - lentOf(account).requests),
       bytes: atLeastNone(quota.bytes - account.settledBytes - account.exposed.bytes),
     };
   const { exposed, peer } = account;
@@ -147,11 +151,19 @@ const refusalOf = (state: State, account: Account, entry: UsageOpen): AppError |
     : new AppError('journal-unavailable', { retryAfterSeconds: retryWindowSeconds });
 };
 
-const open = (state: State, entry: UsageOpen, done: OpenDone): void => {
+const isFull = (refusal: AppError | undefined): boolean =>
+  refusal?.code === 'window-exhausted' || refusal?.code === 'quota-exhausted';
+
+const open = (state: State, entry: UsageOpen, done: OpenDone, isSecond = false): void => {
   const { options, journal, recent } = state;
   const account = state.accounts.get(entry.agreement);
   const refusal = account === undefined ? new AppError('agreement-ended') : refusalOf(state, account, entry);
   if (account === undefined || refusal !== undefined || journal === undefined) {
+    const mayReclaim = account !== undefined && account.blocks.size > 0 && !isSecond && isFull(refusal);
+    if (mayReclaim && options.reclaim !== undefined) {
+      void options.reclaim(account).finally(() => open(state, entry, done, true));
+      return;
+    }
     if (account !== undefined && refusal?.code === 'window-exhausted') options.onChange(account);
     done(refusal ?? new AppError('journal-unavailable'));
     return;
@@ -269,7 +281,10 @@ export const createMeter = (options: MeterOptions): Meter => {
       return true;
     },
     close: (entry, done = () => undefined) => close(state, entry, done),
-    count: (agreement) => accounts.get(agreement)?.opened ?? 0,
+    count: (agreement) => {
+      const account = accounts.get(agreement);
+      return account === undefined ? 0 : account.opened + countedAhead(account);
+    },
     remaining: (agreement) => {
       const account = accounts.get(agreement);
       return account === undefined ? { requests: 0, bytes: 0 } : remainingOf(account, options);

@@ -25,6 +25,7 @@ import type {
   StatedRow,
   StatementSigner,
   StatementStore,
+  UnstatedStore,
 } from './ports.ts';
 import { rootOfLeaves } from './statements.ts';
 
@@ -42,6 +43,7 @@ export interface NewestOptions {
   readonly statements: StatementStore;
   readonly disputes: DisputeStore;
   readonly accounts: Pick<MeterAccountStore, 'change'>;
+  readonly unstated: Pick<UnstatedStore, 'settle'>;
   readonly completion: Completion;
   readonly clock: Clock;
   readonly log: Logger;
@@ -125,6 +127,10 @@ const adopt = async (its: NewestOptions, account: Account, held: Held, isGap: bo
   if (isUnsure) {
     const settledBefore = covered.reduce((last, { place }) => Math.max(last, place), 0);
     await its.accounts.change(info, { settledBefore });
+    await its.unstated.settle(
+      info,
+      covered.map(({ request, part }) => ({ request, part: Number(part) })),
+    );
   }
   await its.completion.complete(account, statement, covered);
 };

@@ -83,7 +83,7 @@ export interface UnstatedAccess {
   /** The journal that holds it, and where it was opened there. */
   readonly journal: string;
   readonly openPlace: number;
-  /** Its place among all that wait, in the order of their arrival. */
+  /** Its place among all that wait, in the order of their arrival: below zero, where no line of a journal of ours stands. */
   readonly place: number;
 }
 
@@ -97,10 +97,15 @@ export type PutAccess = 'new' | 'kept' | 'settled' | 'doubled';
 export interface UnstatedStore {
   /** All of them or none; durable when it returns. One answer for each, in order. */
   readonly put: (key: AccountKey, accesses: readonly UnstatedAccess[]) => Promise<readonly PutAccess[]>;
-  /** In order of place. */
+  /** What waits to be stated, in order of place. */
   readonly list: (key: AccountKey) => Promise<readonly UnstatedAccess[]>;
-  /** The highest place that was ever given to what is here; 0 when nothing is. */
-  readonly lastPlace: () => Promise<number>;
+  /** These count as stated, though nobody knows in which statement; those that are not here are passed over. */
+  readonly settle: (
+    key: AccountKey,
+    accesses: readonly { readonly request: string; readonly part: number }[],
+  ) => Promise<void>;
+  /** The highest place of what is here. */
+  readonly lastPlace: () => Promise<number | undefined>;
 }
 
 /** A row of a statement with what is needed to rebuild its record without the journal. */

@@ -97,8 +97,8 @@ const defaultPace: Pace = { firstMs: 1_000, longestMs: 60_000 };
 const defaultConsumerWaitsMs = 60_000;
 const sweepMs = 60_000;
 const roles = ['provider', 'consumer'] as const;
-/** No line of a segment stands there: for places of what is in no journal of ours. */
-const behindEveryOffset = 2 ** 31;
+/** Places of what workers hand over lie below those of the lines of our own journals. */
+const firstPlace = -(2 ** 52);
 
 interface Book {
   readonly open: (stored: StoredAccount) => Promise<Account>;
@@ -139,8 +139,7 @@ const createBook = (
     };
     const account = meters[info.role].add(opened, new Set(settled));
     for (const one of account.chain.isFinal ? [] : waiting)
-      if (one.place > stored.settledBefore && !account.accesses.has(keyOf(one.open.request, one.open.part)))
-        enterAccess(account, one.open, one);
+      if (!account.accesses.has(keyOf(one.open.request, one.open.part))) enterAccess(account, one.open, one);
     return account;
   };
   return {
@@ -230,16 +229,9 @@ const writeOff = async (its: MeteringOptions, account: Account): Promise<void> =
   hold(account, held);
 };
 
-/** What is known lies before it: lines of our own journal of earlier starts, and whatever waits in the rows. */
-const lastPlaceOf = async (its: MeteringOptions, journal: Journal | undefined): Promise<number> => {
-  const settled = (await its.accounts.listOpen()).map(({ settledBefore }) => settledBefore);
-  const before = placeOf(Math.max(0, (journal?.segment ?? 0) - 1), behindEveryOffset);
-  return settled.reduce((last, place) => Math.max(last, place), Math.max(before, await its.unstated.lastPlace()));
-};
-
 const openLender = async (
   its: MeteringOptions,
-  { meters, journals, book }: Pick<Parts, 'meters' | 'journals' | 'book'>,
+  { meters, book }: Pick<Parts, 'meters' | 'book'>,
   onChange: (account: Account) => void,
 ): Promise<Lender> => {
   const { accounts, statements, unstated, marks, clock, log } = its;
@@ -248,10 +240,9 @@ const openLender = async (
     key: async (agreement) => provider.find(agreement)?.info ?? (await accounts.ofDigest('provider', agreement))?.info,
     find: provider.find,
     open: book.find,
-    settle: async (key) => {
+    index: async (key) => {
       for (const { seq, ...other } of await statements.unfinished())
         if (other.agreement === key.agreement && other.role === key.role) await statements.index(other, seq);
-      return (await accounts.find(key))?.settledBefore ?? 0;
     },
     unstated,
     marks,
@@ -259,7 +250,7 @@ const openLender = async (
     quota: its.quota ?? defaultQuota,
     clock,
     log,
-    lastPlace: await lastPlaceOf(its, journals[roles.indexOf('provider')]),
+    lastPlace: (await unstated.lastPlace()) ?? firstPlace,
     onChange,
   });
 };
@@ -300,15 +291,18 @@ const rebuild = async (
 ): Promise<Pick<Parts, 'meters' | 'journals' | 'book' | 'lender'>> => {
   const { clock, log, statements, marks } = its;
   const quota = its.quota ?? defaultQuota;
-  const meterOf = (role: MeterRole) => createMeter({ role, clock, log, window: windows[role], quota, onChange });
+  let reclaim: (account: Account) => Promise<void> = async () => undefined;
+  const shared = { clock, log, quota, onChange, reclaim: (account: Account) => reclaim(account) };
+  const meterOf = (role: MeterRole) => createMeter({ role, window: windows[role], ...shared });
   const meters = { provider: meterOf('provider'), consumer: meterOf('consumer') };
   for (const { seq, ...key } of await statements.unfinished()) await statements.index(key, seq);
   const from = { provider: await marks.get('provider'), consumer: await marks.get('consumer') };
   const journals = await openJournals(its, meters, from);
   const book = createBook(its, meters, { provider: from.provider ?? 0, consumer: from.consumer ?? 0 });
   for (const stored of await its.accounts.listOpen()) await book.open(stored);
-  const lender = await openLender(its, { meters, journals, book }, onChange);
+  const lender = await openLender(its, { meters, book }, onChange);
   await recoverWorkers(its, lender);
+  reclaim = lender.reclaim;
   return { meters, journals, book, lender };
 };
 

@@ -14,6 +14,7 @@ export interface Book {
   /** Revoked, or suspended whatever its date: nothing new is begun with it. */
   readonly isSuspended: (subject: string) => boolean;
   readonly held: () => readonly Notice[];
+  readonly all: () => readonly Notice[];
   /** Notice dates of suspensions that lie between two moments. */
   readonly hasFallenDue: (after: number, until: number) => boolean;
 }
@@ -67,6 +68,7 @@ export const createBook = (notices: readonly Notice[], issuerOf: (subject: strin
       some(subject, (notice) => isStop(notice) || (notice.type === 'suspended' && notice.effectiveAt <= now)),
     isSuspended: (subject) => some(subject, (notice) => isStop(notice) || notice.type === 'suspended'),
     held: () => [...held],
+    all: () => [...bySubject.values()].flatMap((notices) => [...notices.values()]),
     hasFallenDue: (after, until) => {
       for (const { effectiveAt } of suspended) if (effectiveAt > after && effectiveAt <= until) return true;
       return false;

@@ -9,6 +9,7 @@ import { createBook } from './book.ts';
 import { createEvidenceCheck } from './evidence.ts';
 import { type Follower, startFollower } from './follower.ts';
 import { createKeeper } from './keeper.ts';
+import type { StatusNews } from './mirror.ts';
 import type { Notice, OpenEventStream, StandingChanged, StatusStore } from './ports.ts';
 import { type Elapsed, elapse, judgeSilence, msOf, silenceAfterMs, snapshotAfterMs } from './rules.ts';
 
@@ -53,6 +54,8 @@ export interface Status extends AsyncDisposable {
   readonly onChange: (listener: () => void) => void;
   /** Calls back for each thing that changed: caches drop what rests on it. */
   readonly onStanding: (listener: (change: StandingChanged) => void) => void;
+  /** Tells all that is known, then each change, and every 250 ms how long the broker is silent; until what is returned is called. */
+  readonly mirror: (tell: (news: StatusNews) => void) => () => void;
   /** Revoked, or suspended whatever its notice date: no new agreement, no token for a new transfer. */
   readonly isSuspended: (subject: string) => boolean;
   /** Tries to reach the broker now: after joining. */
@@ -74,10 +77,11 @@ const revoked: StandingAnswer = { state: 'revoked' };
 const unknown: StandingAnswer = { state: 'unknown' };
 
 /** Listeners that cannot stop each other. */
-const createListeners = <Value>(log: Logger) => {
+export const createListeners = <Value>(log: Logger) => {
   const listeners = new Set<(value: Value) => void>();
   return {
     add: (listener: (value: Value) => void): void => void listeners.add(listener),
+    remove: (listener: (value: Value) => void): void => void listeners.delete(listener),
     tell: (value: Value): void => {
       for (const listener of listeners) {
         try {
@@ -126,15 +130,18 @@ interface Parts {
   readonly silence: ReturnType<typeof createSilence>;
   readonly changes: ReturnType<typeof createListeners<void>>;
   readonly standings: ReturnType<typeof createListeners<StandingChanged>>;
+  readonly news: ReturnType<typeof createListeners<StatusNews>>;
   readonly checkEvidence: ReturnType<typeof createEvidenceCheck>;
 }
 
 /** Takes what an event says: at once in memory, then into the rows. */
-const createTaking = ({ log }: StatusOptions, { book, keeper, changes, standings, checkEvidence }: Parts) => {
+const createTaking = ({ log }: StatusOptions, its: Parts) => {
+  const { book, keeper, changes, standings, news, checkEvidence } = its;
   const believe = (notice: Notice): void => {
     if (!book.isNews(notice)) return;
     book.put(notice);
     keeper.put(notice);
+    news.tell({ kind: 'put', notice });
     standings.tell({ type: notice.type, subject: notice.subject });
     changes.tell();
   };
@@ -168,6 +175,7 @@ const createTaking = ({ log }: StatusOptions, { book, keeper, changes, standings
       if (proof?.do === 'hold') continue;
       book.remove(held);
       keeper.remove(held);
+      news.tell({ kind: 'remove', notice: held });
       if (proof?.do === 'believe') believe(proof.notice);
       else if (proof?.do === 'drop' && proof.isForged)
         log.error({ subject, issuer: held.issuer }, 'a word that was held was not its issuer’s');
@@ -180,7 +188,11 @@ const createTaking = ({ log }: StatusOptions, { book, keeper, changes, standings
 /** Between the words of the broker: tells of silence and of notice dates, gives up dead lines, keeps the rows up to date. */
 const startTicks = (
   { clock, log }: StatusOptions,
-  its: Parts & { readonly follower: Follower; readonly retryHeld: () => Promise<void> },
+  its: Parts & {
+    readonly follower: Follower;
+    readonly retryHeld: () => Promise<void>;
+    readonly pulse: () => StatusNews;
+  },
   signal: AbortSignal,
 ): Promise<void> => {
   const { book, keeper, silence, changes, follower } = its;
@@ -201,6 +213,7 @@ const startTicks = (
     const now = clock.now();
     const silentMs = silence.ms();
     const isSilent = silentMs > silenceAfterMs;
+    its.news.tell(its.pulse());
     if (isSilent !== wasSilent) {
       if (isSilent) log.warn({ silentSeconds: Math.floor(silentMs / 1_000) }, 'the broker is silent');
       else log.info({}, 'the broker speaks again');
@@ -237,6 +250,7 @@ export const startStatus = async (options: StatusOptions): Promise<Status> => {
     silence: createSilence(clock, followed.heardAt),
     changes: createListeners<void>(log),
     standings: createListeners<StandingChanged>(log),
+    news: createListeners<StatusNews>(log),
     checkEvidence: createEvidenceCheck({ ...options, issuerOf, isNews: knownBook.isNews }),
   };
   const { book, keeper, silence, changes, standings } = parts;
@@ -267,7 +281,8 @@ export const startStatus = async (options: StatusOptions): Promise<Status> => {
       keeper.flush();
     },
   });
-  const ticking = startTicks(options, { ...parts, follower, retryHeld }, stopped.signal);
+  const pulse = (): StatusNews => ({ kind: 'pulse', silentMs: silence.ms(), isWhole: isWhole() });
+  const ticking = startTicks(options, { ...parts, follower, retryHeld, pulse }, stopped.signal);
 
   return {
     check: (subjects, allowed) => {
@@ -277,6 +292,12 @@ export const startStatus = async (options: StatusOptions): Promise<Status> => {
     },
     onChange: (listener) => changes.add(listener),
     onStanding: (listener) => standings.add(listener),
+    mirror: (tell) => {
+      for (const notice of book.all()) tell({ kind: 'put', notice });
+      tell(pulse());
+      parts.news.add(tell);
+      return () => parts.news.remove(tell);
+    },
     isSuspended: book.isSuspended,
     wake: follower.restart,
     view: () => {
@@ -302,6 +323,10 @@ export const statusWithoutBroker: Status = {
   check: () => ({ state: 'good', statusAge: null }),
   onChange: () => undefined,
   onStanding: () => undefined,
+  mirror: (tell) => {
+    tell({ kind: 'pulse', silentMs: null, isWhole: true });
+    return () => undefined;
+  },
   isSuspended: () => false,
   wake: () => undefined,
   view: () => ({ isSilent: false, silentSeconds: null, n: null, held: 0 }),

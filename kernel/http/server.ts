@@ -20,6 +20,8 @@ export interface ListenOptions {
   readonly tls?: TlsFiles | undefined;
   /** Requests that may take as long as something comes: their bodies are streamed. All others have a minute. */
   readonly isLong?: (path: string) => boolean;
+  /** Several servers take connections on the same port: the system shares them out. */
+  readonly reusePort?: boolean;
 }
 
 export interface RunningServer extends AsyncDisposable {
@@ -34,7 +36,7 @@ const maxHeaderBytes = 32_768;
 /** What is under way when the server stops may take this long; then connections are cut. */
 const graceMs = 5_000;
 
-const bind = (server: Server, { host, port }: ListenOptions): Promise<void> =>
+const bind = (server: Server, { host, port, reusePort = false }: ListenOptions): Promise<void> =>
   new Promise((resolve, reject) => {
     server.once('error', (cause: NodeJS.ErrnoException) => {
       const isTaken = cause.code === 'EADDRINUSE';
@@ -43,7 +45,7 @@ const bind = (server: Server, { host, port }: ListenOptions): Promise<void> =>
         : `this process cannot listen on port ${port} of ${host} (${cause.code ?? cause.message})`;
       reject(new AppError(isTaken ? 'port-in-use' : 'config-invalid', { detail, cause }));
     });
-    server.listen({ host, port }, resolve);
+    server.listen({ host, port, reusePort }, resolve);
   });
 
 const stop = (server: Server): Promise<void> =>

@@ -334,14 +334,24 @@ describe.each(Object.entries(adapters))('UnstatedStore on %s', (_name, create) =
 
   test('what is put is listed in order of place, once, under its own key alone', async () => {
     const { unstated } = await create();
-    expect(await unstated.lastPlace()).toBe(0);
-    const [a, b] = [accessOf(2 ** 40 + 7), accessOf(2 ** 40 + 3)];
+    expect(await unstated.lastPlace()).toBeUndefined();
+    const [a, b] = [accessOf(-(2 ** 40) + 7), accessOf(-(2 ** 40) + 3)];
     expect(await unstated.put(key, [a, b])).toEqual(['new', 'new']);
-    expect(await unstated.put(key, [{ ...a, place: 2 ** 41 }])).toEqual(['kept']);
+    expect(await unstated.put(key, [{ ...a, place: -1 }])).toEqual(['kept']);
     expect(await unstated.list(key)).toEqual([b, a]);
-    expect(await unstated.lastPlace()).toBe(2 ** 40 + 7);
+    expect(await unstated.lastPlace()).toBe(-(2 ** 40) + 7);
     for (const other of others) expect(await unstated.list(other)).toEqual([]);
     expect(await unstated.put(others[0] ?? key, [a])).toEqual(['new']);
+  });
+
+  test('what counts as stated waits no more, and stays settled when it is put again', async () => {
+    const { unstated } = await create();
+    const [a, b] = [accessOf(1), accessOf(2)];
+    await unstated.put(key, [a, b]);
+    await unstated.settle(key, [a.open, { ...accessOf(3).open }]);
+    expect(await unstated.list(key)).toEqual([b]);
+    expect(await unstated.put(key, [{ ...a, place: 9 }])).toEqual(['settled']);
+    expect(await unstated.list(key)).toEqual([b]);
   });
 
   test('a request that another journal holds already is doubled, and the first one stays', async () => {

@@ -19,6 +19,7 @@ import {
 import { createBodyDigests } from '../../connector/adapters/threads/body-digests.ts';
 import { createApplications } from '../../connector/data-plane/applications.ts';
 import { startGateway } from '../../connector/data-plane/gateway.ts';
+import type { GrantWatch } from '../../connector/data-plane/grants.ts';
 import { type DataPlaneServer, startDataListener } from '../../connector/data-plane/listener.ts';
 import type { AccessTerms, ConsumedTransfer, Standing } from '../../connector/data-plane/ports.ts';
 import { createProofMaker, type ProofClaims, type ProofMaker } from '../../connector/data-plane/proof.ts';
@@ -212,6 +213,8 @@ export interface WorldOptions {
   readonly replayCapacity?: number;
   readonly idleMs?: number;
   readonly log?: Logger;
+  /** Others that serve what is open. */
+  readonly watch?: GrantWatch;
   /** What the source asks for. */
   readonly credential?: { readonly name: string; readonly sealed: string };
 }
@@ -295,6 +298,7 @@ export const startWorld = async (options: WorldOptions = {}) => {
   const makePlane = (): Promise<DataPlane> =>
     createDataPlane({
       ...shared,
+      ...(options.watch === undefined ? {} : { watch: options.watch }),
       store,
       terms: providerTerms,
       peerFacts: { of: async () => (facts === 'none' ? undefined : facts) },

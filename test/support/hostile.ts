@@ -196,7 +196,7 @@ export interface Journalled {
 /** What stands in a journal of a connector, also while it runs, by request and part. */
 export const journalOf = async (
   { config }: Pick<ConnectorBench, 'config'>,
-  role: 'provider' | 'consumer',
+  role: 'provider' | 'consumer' | `provider.${number}`,
 ): Promise<Map<string, Journalled>> => {
   const entries = new Map<string, Journalled>();
   const folder = `${config.STEKKER_JOURNAL_FOLDER ?? `${config.STEKKER_DATA}-journal`}/${role}`;

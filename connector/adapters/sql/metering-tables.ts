@@ -33,6 +33,8 @@ export interface MeteringTables {
     open_place: number;
     place: number;
     closed_at: number;
+    /** 1: counts as stated, though nobody knows in which statement. */
+    settled: number;
     opened: string;
     closed: string;
   };
@@ -199,6 +201,7 @@ export const meteringMigrations: readonly Migration<MeteringTables>[] = [
         .addColumn('open_place', 'bigint', (column) => column.notNull())
         .addColumn('place', 'bigint', (column) => column.notNull())
         .addColumn('closed_at', 'bigint', (column) => column.notNull())
+        .addColumn('settled', 'integer', (column) => column.notNull())
         .addColumn('opened', 'text', (column) => column.notNull())
         .addColumn('closed', 'text', (column) => column.notNull())
         .addPrimaryKeyConstraint('unstated_access_pk', ['participant', 'role', 'agreement', 'request', 'part'])

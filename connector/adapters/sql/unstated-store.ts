@@ -22,6 +22,7 @@ const valuesOf = ({ participant, role, agreement }: AccountKey, its: UnstatedAcc
   open_place: its.openPlace,
   place: its.place,
   closed_at: its.closedAt,
+  settled: 0,
   opened: JSON.stringify(its.open),
   closed: JSON.stringify(its.close),
 });
@@ -84,6 +85,7 @@ const putStep = async (db: Db, key: AccountKey, all: readonly Row[]): Promise<Pu
       const { at: openedAt } = accessOf(values).open;
       answers.push(when === formatTime(openedAt) ? 'settled' : 'doubled');
     } else if (row === undefined || !isSame(row, values)) answers.push('doubled');
+    else if (row.settled === 1) answers.push('settled');
     else answers.push(Number(row.place) === values.place ? 'new' : 'kept');
   }
   return answers;
@@ -99,12 +101,26 @@ export const createSqlUnstatedStore = (db: Db): UnstatedStore => ({
       }
       return answers;
     }),
-  list: async (key) => (await at(db, key).waiting.selectAll().orderBy('place').execute()).map(accessOf),
+  list: async (key) =>
+    (await at(db, key).waiting.selectAll().where('settled', '=', 0).orderBy('place').execute()).map(accessOf),
+  settle: (key, accesses) =>
+    db.transaction().execute(async (transaction) => {
+      for (const { request, part } of accesses)
+        await transaction
+          .updateTable('unstated_access')
+          .set({ settled: 1 })
+          .where('participant', '=', key.participant)
+          .where('role', '=', key.role)
+          .where('agreement', '=', key.agreement)
+          .where('request', '=', request)
+          .where('part', '=', part)
+          .execute();
+    }),
   lastPlace: async () => {
     const row = await db
       .selectFrom('unstated_access')
       .select(({ fn }) => fn.max('place').as('last'))
       .executeTakeFirst();
-    return Number(row?.last ?? 0);
+    return row?.last == null ? undefined : Number(row.last);
   },
 });
