@@ -42,7 +42,8 @@ const overview = async (): Promise<string> => {
 const advice: Readonly<Record<string, string>> = {
   'port-in-use': 'Stop the other program, or choose another port in the settings.',
   'passphrase-wrong': 'Give the passphrase that the keys in this data folder were made with.',
-  'data-newer': 'Start the newer version again, or restore the data folder of this one.',
+  'data-newer': 'Start the newer version again, or restore the data of this one.',
+  'database-unavailable': 'Look whether the database runs and can be reached; nothing that was accepted is lost.',
   'data-in-use': 'Stop the other process first; one process works in a data folder.',
   'disk-full': 'Free space on the disk; nothing that was accepted is lost.',
   'not-yet': 'Ask again later; nothing is lost.',

@@ -81,7 +81,7 @@ export const errorTable = {
   'config-invalid': { status: 500, title: 'A setting is wrong.' },
   'passphrase-wrong': { status: 500, title: 'The passphrase does not open the keys.' },
   'port-in-use': { status: 500, title: 'The port is taken by another program.' },
-  'data-newer': { status: 500, title: 'The data folder was written by a newer version.' },
+  'data-newer': { status: 500, title: 'The data were written by a newer version.' },
   'data-in-use': { status: 500, title: 'Another process works in this data folder.' },
   'data-damaged': { status: 500, title: 'The data folder holds something that should not be there.' },
   'database-unavailable': { status: 503, title: 'The database cannot be used now.' },

@@ -16,7 +16,7 @@ export type Api = OperatorApi<{ readonly participant: ParticipantId }>;
 /** On this surface an operator is told which state stands in the way (409), and what did not answer. */
 const style: ProblemStyle = {
   status: { 'illegal-transition': 409, 'agreement-ended': 409, 'agreement-refused': 409, 'offer-refused': 409 },
-  shown: ['fetch-failed', 'upstream-failed', 'disk-full'],
+  shown: ['fetch-failed', 'upstream-failed', 'disk-full', 'database-unavailable'],
 };
 
 /** An empty API, protected; endpoints are added to it. */
