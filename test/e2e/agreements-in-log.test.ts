@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import type { AgreementWatch, NegotiationRow } from '../../connector/negotiation/ports.ts';
 import type { Json } from '../../contracts/json.ts';
+import { readAgreementEvent } from '../../contracts/ledger/agreement.ts';
 import { systemClock } from '../../kernel/clock.ts';
 import { endedOn, idOf, inForce, pair, rowOf } from '../support/agreement-pair.ts';
 import { eventually, ordinary, type Party, type PartyOptions, tenant } from '../support/dsp-pair.ts';
@@ -126,6 +127,37 @@ describe('agreements in the log', () => {
       }),
     );
     expect((await shown.json()) as Json).toMatchObject({ status: 'ended', registration: { index: '3' } });
+  });
+
+  test('that were superseded stand there with the event that names the successor, signed by both', async () => {
+    await using its = await world();
+    const { provider, consumer } = its;
+    const old = await its.negotiate();
+    expect(await registeredOn(provider, digestOf(old), 'agreement')).toMatchObject({ index: 3 });
+    const next = await its.negotiate(inForce, idOf(old));
+    const ended = await endedOn(provider.party, old);
+    expect(ended.data.status).toBe('superseded');
+    const subject = `end ${consumerSigner.did} ${providerSigner.did}`;
+    const event = await registeredOn(provider, digestOf(old), 'agreement-event', subject);
+    expect(event?.artifact).toEqual(ended.data.end?.artifact);
+    const read = readAgreementEvent(event?.artifact);
+    expect(read.ok && [read.value.value.reason, read.value.signatures.length]).toEqual([
+      `urn:stekker:1:superseded-by:${digestOf(next)}`,
+      2,
+    ]);
+    expect(await registeredOn(provider, digestOf(next), 'agreement')).toBeDefined();
+    its.clock.ahead += 61_000;
+    expect(await registeredOn(consumer, digestOf(old), 'agreement-event', subject)).toMatchObject({
+      index: event?.index,
+    });
+    for (const { party, connector } of [provider, consumer]) {
+      const { data } = await rowOf(party, old);
+      const rows = await connector.database.db.selectFrom('registration').select('leaf_key').execute();
+      expect([data.agreement?.leafKey, data.end?.leafKey, ...rows.map(({ leaf_key }) => leaf_key)]).not.toContainEqual(
+        expect.anything(),
+      );
+      expect(connector.alarms).toEqual([]);
+    }
   });
 
   test('that were signed and never in force are declared void, and cannot be registered afterwards', async () => {
