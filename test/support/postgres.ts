@@ -53,6 +53,7 @@ const linkLibraries = (folder: string): void => {
   );
   mkdirSync(folder);
   for (const { source, target } of links) symlinkSync(join(home, source), join(folder, basename(target)));
+  if (isRoot) chownSync(folder, nobody, nobody);
 };
 
 const settings = [
@@ -92,15 +93,16 @@ const makeCluster = async ({ folder, environment }: Server): Promise<void> => {
 };
 
 /**
- * The shell ends the server when its input ends, and that ends with us: also after a SIGKILL, of which no handler hears.
+ * The shell ends the server when its input ends, and that ends with us: also after a SIGKILL, of which no handler hears. Then
+ * it takes away the folder, too, unless it is told to keep it.
  */
-const watched = `"$@" & server=$!; read -r order; kill -QUIT $server; wait $server`;
+const watched = `"$@" & server=$!; read -r order; kill -QUIT $server; wait $server; [ "$order" = keep ] || rm -rf "$FOLDER"`;
 
 const startServer = ({ folder, environment, port }: Server, isSynced: boolean): ChildProcess => {
   const all = [...settings, ['port', String(port)], ['fsync', isSynced ? 'on' : 'off']];
   const args = ['-D', join(folder, 'data'), ...all.flatMap(([key, value]) => ['-c', `${key}=${value}`])];
   return spawn('/bin/sh', ['-c', watched, 'postgres', program('postgres'), ...args], {
-    env: environment,
+    env: { PATH: process.env.PATH ?? '', FOLDER: folder, ...environment },
     stdio: ['pipe', 'ignore', 'ignore'],
     ...asUser,
   });
@@ -134,10 +136,10 @@ const untilReady = async (server: Server, child: ChildProcess): Promise<void> =>
   throw new Error('PostgreSQL did not start');
 };
 
-const stop = async (child: ChildProcess): Promise<void> => {
+const stop = async (child: ChildProcess, order = ''): Promise<void> => {
   if (child.exitCode !== null || child.signalCode !== null) return;
   const gone = once(child, 'exit');
-  child.stdin?.end();
+  child.stdin?.end(order);
   await gone;
 };
 
@@ -154,9 +156,18 @@ export const startPostgres = async ({ isSynced = false }: PostgresOptions = {}):
   const libraries = `${join(folder, 'lib')}:${join(home, 'native/lib')}`;
   const environment = { LD_LIBRARY_PATH: libraries, DYLD_LIBRARY_PATH: libraries, TZ: 'UTC' };
   const server: Server = { folder, environment, port: await freePort() };
-  await makeCluster(server);
-  let child = startServer(server, isSynced);
-  await untilReady(server, child);
+  const remove = () => rmSync(folder, { recursive: true, force: true });
+  let child: ChildProcess | undefined;
+  try {
+    await makeCluster(server);
+    child = startServer(server, isSynced);
+    await untilReady(server, child);
+  } catch (error) {
+    if (child !== undefined) await stop(child);
+    remove();
+    throw error;
+  }
+  let running = child;
   let made = 0;
   return {
     database: async () => {
@@ -167,14 +178,14 @@ export const startPostgres = async ({ isSynced = false }: PostgresOptions = {}):
       return urlOf(server, name);
     },
     restart: async () => {
-      await stop(child);
-      child = startServer(server, isSynced);
-      await untilReady(server, child);
+      await stop(running, 'keep\n');
+      running = startServer(server, isSynced);
+      await untilReady(server, running);
     },
     run: (sql) => query(server, sql),
     [Symbol.asyncDispose]: async () => {
-      await stop(child);
-      rmSync(folder, { recursive: true, force: true });
+      await stop(running);
+      remove();
     },
   };
 };
