@@ -29,6 +29,7 @@ import type { Identity } from './compose-identity.ts';
 import type { Usage } from './compose-usage.ts';
 import { type Grants, secretHashOf } from './data-plane/grants.ts';
 import type { Pushes } from './data-plane/pushes.ts';
+import { maxTokenMs } from './data-plane/rules.ts';
 import type { ProcessEventNotice } from './exchange/ports.ts';
 import { announced, canCosign, type ExtensionId } from './extensions.ts';
 import { createAgreements } from './negotiation/agreements.ts';
@@ -150,6 +151,8 @@ const composeTransfers = (base: Base, parts: ProtocolParts, { sources, shared }:
       open: ({ participant, pid, peer, data }) =>
         parts.grants().open({ participant, transfer: pid, agreementId: data.agreementId, consumer: peer }),
       close: ({ participant, pid }) => parts.grants().close(participant, pid),
+      lifetimeMs: ({ assurance }) => (assurance === 'plain-dsp' ? maxTokenMs : null),
+      isBusy: ({ pid }) => (parts.grants().find(pid)?.running.size ?? 0) > 0,
     },
     pusher: {
       push: ({ participant, pid, peer, data }, sink) =>

@@ -6,7 +6,7 @@ import type {
   ContractRequestMessage,
   NegotiationState,
 } from '../../contracts/dsp/negotiation.ts';
-import { AppError } from '../../contracts/errors.ts';
+import { AppError, isAppError } from '../../contracts/errors.ts';
 import type { Did, ParticipantId } from '../../contracts/ids.ts';
 import type { Json } from '../../contracts/json.ts';
 import { pricesIn } from '../../contracts/ledger/price-plan.ts';
@@ -21,9 +21,19 @@ import {
   receiveMessage,
 } from '../exchange/receive.ts';
 import type { Body } from '../exchange/rules.ts';
+import { sendMessage } from '../exchange/send.ts';
 import { refusingDoubles } from './doubles.ts';
 import type { NegotiationData, NegotiationRow } from './ports.ts';
-import { agreedWith, digestOf, type Exchanged, type NegotiationOptions, newData, offerOf, show } from './process.ts';
+import {
+  agreedWith,
+  digestOf,
+  type Exchanged,
+  type NegotiationOptions,
+  newData,
+  offerOf,
+  show,
+  termination,
+} from './process.ts';
 import { agreementFault, assuranceOf, counterFault, offerFault, sameTerms, termsFault, writeOffer } from './rules.ts';
 
 /** The messages that arrive in a negotiation, and what is checked beyond the state (dsp §5.4). */
@@ -133,6 +143,28 @@ const agreed = (
   return { data: { ...row.data, agreement: kept }, names, groups: agreedWith(row.peer) };
 };
 
+/** Another agreement than was negotiated is refused, and there will be no other: a termination follows (dsp §5.4). */
+const endingWhatWasRefused = async (
+  its: Exchanged,
+  { participant, pid }: { readonly participant: ParticipantId; readonly pid: string },
+  receive: () => Promise<Answer>,
+): Promise<Answer> => {
+  try {
+    return await receive();
+  } catch (error) {
+    if (!isAppError(error, 'agreement-refused')) throw error;
+    const row = await its.store.find(participant, pid);
+    if (row === undefined || row.data.agreement !== null) throw error; // what is agreed stands
+    const why = error.detail ?? error.title;
+    await sendMessage(its, { participant, pid, kind: 'termination' }, (current) =>
+      termination(current, error.code, [why]),
+    ).catch((failure: unknown) => {
+      if (!isAppError(failure, 'illegal-transition')) throw failure;
+    });
+    throw error;
+  }
+};
+
 export const createReceiving = (its: Exchanged, options: NegotiationOptions): Receiving => ({
   onRequest: (incoming) =>
     incoming.pid === undefined
@@ -160,8 +192,10 @@ export const createReceiving = (its: Exchanged, options: NegotiationOptions): Re
       if (state === 'AGREED') return react(row);
       return state === 'VERIFIED' && pending === null ? { ...react(row), state: 'AGREED' } : undefined;
     };
-    return refusingDoubles(its, incoming, () =>
-      receiveMessage(its, { ...incoming, kind: 'agreement', role: 'consumer', rewritten }, react),
+    return endingWhatWasRefused(its, incoming, () =>
+      refusingDoubles(its, incoming, () =>
+        receiveMessage(its, { ...incoming, kind: 'agreement', role: 'consumer', rewritten }, react),
+      ),
     );
   },
   onVerification: (incoming) =>

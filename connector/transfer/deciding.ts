@@ -4,6 +4,7 @@ import { AppError, isAppError } from '../../contracts/errors.ts';
 import type { ParticipantId } from '../../contracts/ids.ts';
 import type { Task, TaskResult } from '../../kernel/sql/outbox.ts';
 import { mustFind, type Outgoing } from '../exchange/commit.ts';
+import type { LaterTask } from '../exchange/ports.ts';
 import { amendProcess, beginProcess, deliverMessage, sendMessage } from '../exchange/send.ts';
 import type { TransferKind } from './machine.ts';
 import type { ReceivedPush, TransferData, TransferDecision, TransferRow } from './ports.ts';
@@ -17,7 +18,7 @@ import {
   withoutAddress,
 } from './process.ts';
 import { createPushing, type Pushing } from './pushing.ts';
-import { pushFormat, writeMessage } from './rules.ts';
+import { pushFormat, renewalCode, renewalStep, renewBeforeMs, writeMessage } from './rules.ts';
 
 /** What we decide about a transfer, and send. */
 
@@ -51,6 +52,8 @@ export interface Deciding {
   readonly handlers: {
     readonly transfers: (task: Task) => Promise<TaskResult>;
     readonly 'transfers-work': (task: Task) => Promise<TaskResult>;
+    /** Addresses that end soon. */
+    readonly 'transfers-renew': (task: Task) => Promise<TaskResult>;
     /** Ends what runs when the term of its agreement is over, whether or not the peer notices. */
     readonly 'transfers-over': (task: Task) => Promise<TaskResult>;
   };
@@ -63,15 +66,35 @@ const kinds: Readonly<Record<Action['do'], TransferKind>> = {
   terminate: 'termination',
 };
 
-const outgoingFor = (row: TransferRow, action: Action, dataAddress: DataAddress | null): Outgoing<TransferData> => {
+/** What a start opens: the address, and how long it is good. */
+interface Opened {
+  readonly address: DataAddress;
+  readonly renewAt: number | null;
+}
+
+const renewTask = ({ pid, version }: TransferRow, dueAt: number): LaterTask => ({
+  topic: 'transfers-renew',
+  id: `${pid} ${version}`,
+  dueAt,
+});
+
+const started = (row: TransferRow, opened: Opened | null): Outgoing<TransferData> => {
+  const at = opened?.renewAt ?? null;
+  const task = at === null ? undefined : renewTask(row, at);
+  const { renewTask: _before, ...data } = row.data;
+  return {
+    path: '/transfers/:pid/start',
+    body: writeMessage.start(pidsOf(row), opened?.address ?? null),
+    data: { ...data, suspendedBy: null, renew: false, ...(task === undefined ? {} : { renewTask: task.id }) },
+    ...(task === undefined ? {} : { tasks: [task] }),
+  };
+};
+
+const outgoingFor = (row: TransferRow, action: Action, opened: Opened | null): Outgoing<TransferData> => {
   const pids = pidsOf(row);
   switch (action.do) {
     case 'start':
-      return {
-        path: '/transfers/:pid/start',
-        body: writeMessage.start(pids, dataAddress),
-        data: { ...row.data, suspendedBy: null },
-      };
+      return started(row, opened);
     case 'complete':
       return {
         path: '/transfers/:pid/completion',
@@ -82,7 +105,12 @@ const outgoingFor = (row: TransferRow, action: Action, dataAddress: DataAddress 
       return {
         path: '/transfers/:pid/suspension',
         body: writeMessage.suspension(pids, action.code, action.reason),
-        data: { ...withoutAddress(row, 'suspended'), suspendedBy: 'us' },
+        // Who suspends for another reason means it: nothing starts again by itself.
+        data: {
+          ...withoutAddress(row, 'suspended'),
+          suspendedBy: 'us',
+          renew: row.data.renew === true && action.code === renewalCode,
+        },
       };
     case 'terminate':
       return termination(row, action.code, action.reason);
@@ -101,6 +129,26 @@ const closeData = async (options: TransferOptions, row: TransferRow): Promise<vo
   await options.dataPlane.close(row);
 };
 
+/** A push has nothing to open, and needs the agreement all the same. */
+const openData = async (its: Exchanged, options: TransferOptions, row: TransferRow): Promise<Opened | null> => {
+  const agreement = await agreementOf(options, row);
+  if (row.data.format === pushFormat) return null;
+  const lifetime = options.dataPlane.lifetimeMs(agreement);
+  const renewAt = lifetime === null ? null : its.clock.now() + lifetime - renewBeforeMs;
+  return { address: await options.dataPlane.open(row, agreement), renewAt };
+};
+
+/** An address that ends soon is renewed, once nothing is served under it that this would cut. */
+const renew = async (its: Exchanged, options: TransferOptions, task: Task): Promise<TaskResult> => {
+  const row = await its.store.find(task.participant as ParticipantId, task.subject);
+  if (row?.data.renewTask !== task.id || row.process.state !== 'STARTED') return 'done';
+  if (row.process.pending !== null || options.dataPlane.isBusy(row)) return 'later';
+  await amendProcess(its, row, ({ process, data }) =>
+    process.state === 'STARTED' && data.renewTask === task.id ? { data: { ...data, renew: true } } : undefined,
+  );
+  return 'done';
+};
+
 /** A provider opens the data plane before it says so, and closes it before it says that. */
 const perform = async (
   its: Exchanged,
@@ -110,11 +158,7 @@ const perform = async (
 ): Promise<TransferRow> => {
   const isProvider = row.process.role === 'provider';
   if (action.do === 'start' && !its.machine.maySend(row.process, 'start')) throw new AppError('illegal-transition');
-  const opened =
-    isProvider && action.do === 'start' && row.data.format !== pushFormat
-      ? await options.dataPlane.open(row, await agreementOf(options, row))
-      : null;
-  if (isProvider && action.do === 'start' && opened === null) await agreementOf(options, row);
+  const opened = isProvider && action.do === 'start' ? await openData(its, options, row) : null;
   if (isProvider && action.do !== 'start') await closeData(options, row);
   return sendMessage(its, { ...row, kind: kinds[action.do] }, (current) => outgoingFor(current, action, opened));
 };
@@ -173,7 +217,7 @@ const work = async (its: Exchanged, options: TransferOptions, pushing: Pushing, 
   if (row === undefined || row.process.pending !== null) return 'done';
   if (row.process.role === 'provider' && isClosed(row.process.state)) await closeData(options, row);
   if (its.machine.isFinal(row.process.state)) return 'done';
-  const decision = await options.decisions.next(row);
+  const decision = renewalStep(row) ?? (await options.decisions.next(row));
   if (decision.do === 'wait') return pushing.look(row);
   try {
     await perform(its, options, row, decision);
@@ -230,6 +274,7 @@ export const createDeciding = (its: Exchanged, options: TransferOptions): Decidi
     handlers: {
       transfers: (task) => deliverMessage(its, task),
       'transfers-work': (task) => work(its, options, pushing, task),
+      'transfers-renew': (task) => renew(its, options, task),
       'transfers-over': (task) => over(its, options, task),
     },
   };

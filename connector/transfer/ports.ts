@@ -13,6 +13,9 @@ export interface TransferData {
   /** Where the data is to be had (pull), as the provider sent it last; or where it is to be brought (push), as the consumer said. */
   readonly dataAddress: DataAddress | null;
   readonly suspendedBy: 'us' | 'peer' | null;
+  /** Provider: the consumer needs a fresh address; and which task asks for the next one. */
+  readonly renew?: boolean;
+  readonly renewTask?: string;
   /** Provider: which process pushes now, and until when that counts, in ms. */
   readonly pushing?: { readonly by: string; readonly until: number } | null;
   /** Consumer: hash of the token that opens its own address, and what came there. */
@@ -49,6 +52,10 @@ export interface Agreements {
 export interface DataPlane {
   readonly open: (row: TransferRow, agreement: TransferAgreement) => Promise<DataAddress>;
   readonly close: (row: TransferRow) => Promise<void>;
+  /** How long an address is good, in ms; null for one that is good until it is closed. */
+  readonly lifetimeMs: (agreement: TransferAgreement) => number | null;
+  /** Whether something is served now that closing would cut. */
+  readonly isBusy: (row: TransferRow) => boolean;
 }
 
 export type TransferDecision =

@@ -75,7 +75,8 @@ const started = ({ process, data }: TransferRow, message: TransferStartMessage):
   if (process.state === 'SUSPENDED' && !mayPeerResume(process.role, data.suspendedBy)) {
     throw new AppError('illegal-transition', { detail: 'the provider suspended this transfer and resumes it itself' });
   }
-  if (process.role === 'provider') return { data: { ...data, suspendedBy: null } };
+  // What the suspension closed is void: a fresh address follows (dsp §12.5).
+  if (process.role === 'provider') return { data: { ...data, suspendedBy: null, renew: data.format !== pushFormat } };
   if (process.state === 'REQUESTED' && message.dataAddress === undefined && data.format.endsWith('-PULL')) {
     throw new AppError('body-invalid', { faults: [{ path: '/dataAddress', message: 'is needed for a pull' }] });
   }
@@ -102,7 +103,9 @@ export const createReceiving = (its: Exchanged, options: TransferOptions): Recei
     receiveMessage(
       its,
       { ...incoming, kind: 'suspension' },
-      (row): Reaction<TransferData> => ({ data: { ...withoutAddress(row, 'suspended'), suspendedBy: 'peer' } }),
+      (row): Reaction<TransferData> => ({
+        data: { ...withoutAddress(row, 'suspended'), suspendedBy: 'peer', renew: false },
+      }),
     ),
   onCompletion: (incoming) =>
     receiveMessage(its, { ...incoming, kind: 'completion' }, (row) => ({

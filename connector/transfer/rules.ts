@@ -2,7 +2,7 @@ import { dspaceContext, address as httpAddress } from '../../contracts/dsp/commo
 import { buildDataAddress, type DataAddress, propertiesOf, type TransferState } from '../../contracts/dsp/transfer.ts';
 import type { Json, JsonObject } from '../../contracts/json.ts';
 import type { Assurance } from '../../contracts/ledger/agreement.ts';
-import type { PushSink } from './ports.ts';
+import type { PushSink, TransferRow } from './ports.ts';
 
 /** Rules of transfers beyond the states (dsp §6), and the messages we write. */
 
@@ -47,6 +47,24 @@ export const pushAddress = (url: string, secret: string): DataAddress =>
 /** A consumer resumes what it suspended itself; what the provider suspended, the provider resumes (dsp §6.3). */
 export const mayPeerResume = (role: 'provider' | 'consumer', suspendedBy: 'us' | 'peer' | null): boolean =>
   role === 'consumer' || suspendedBy === 'peer';
+
+export const renewalCode = 'token-renewal';
+/** A fresh address comes so long before the old one ends. */
+export const renewBeforeMs = 30_000;
+
+/** How a provider gives a fresh address in plain DSP: it suspends, and starts again (dsp §12.5). */
+export const renewalStep = ({
+  process,
+  data,
+}: Pick<TransferRow, 'process' | 'data'>):
+  | { readonly do: 'start' }
+  | { readonly do: 'suspend'; readonly code: string; readonly reason: readonly string[] }
+  | undefined => {
+  if (process.role !== 'provider' || data.renew !== true) return undefined;
+  if (process.state === 'STARTED')
+    return { do: 'suspend', code: renewalCode, reason: ['A fresh address follows at once.'] };
+  return process.state === 'SUSPENDED' && data.suspendedBy === 'us' ? { do: 'start' } : undefined;
+};
 
 const frame = (type: string): JsonObject => ({ '@context': [dspaceContext], '@type': type });
 

@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { dspaceContext } from '../../contracts/dsp/common.ts';
 import { propertyOf } from '../../contracts/dsp/transfer.ts';
 import type { Json } from '../../contracts/json.ts';
+import { systemClock } from '../../kernel/clock.ts';
 import {
   consumerKey,
   createNetwork,
@@ -144,6 +145,51 @@ describe('transfer between two connectors', () => {
       status: 400,
       body: { '@type': 'TransferError', code: 'illegal-transition' },
     });
+  });
+
+  test('a consumer that resumes gets a fresh address, because the suspension voided the old one', async () => {
+    await using its = await world();
+    const row = await its.begin();
+    await its.b.transfers.decide(tenant, row.pid, { do: 'suspend', code: 'pause', reason: [] });
+    await its.settled(row.pid, row.peerPid ?? '', 'SUSPENDED');
+    await its.b.transfers.decide(tenant, row.pid, { do: 'start' });
+    const renewed = await eventually(
+      () => its.b.transfers.find(tenant, row.pid),
+      ({ process, data }) => process.state === 'STARTED' && propertyOf(data.dataAddress ?? undefined, 'grant') === 'g2',
+    );
+    expect(renewed.process.pending).toBe(null);
+    await its.settled(row.pid, row.peerPid ?? '', 'STARTED');
+    expect((await its.a.transfers.find(tenant, row.peerPid ?? '')).data.renew).toBe(false);
+  });
+
+  test('an address that ends is renewed by itself, and not while something is served that this would cut', async () => {
+    let busy = true;
+    await using its = await world({ addressLifetimeMs: 30_050, isBusy: () => busy });
+    const row = await its.begin();
+    await systemClock.sleep(200);
+    const grantOf = async () =>
+      propertyOf((await its.b.transfers.find(tenant, row.pid)).data.dataAddress ?? undefined, 'grant');
+    expect(await grantOf()).toBe('g1');
+    busy = false;
+    await eventually(grantOf, (grant) => grant !== undefined && grant !== 'g1');
+  });
+
+  test('a suspension by an operator stays one, also while an address is renewed', async () => {
+    await using its = await world();
+    const row = await its.begin();
+    const theirs = row.peerPid ?? '';
+    await its.b.transfers.decide(tenant, row.pid, { do: 'suspend', code: 'pause', reason: [] });
+    await its.settled(row.pid, theirs, 'SUSPENDED');
+    await its.b.transfers.decide(tenant, row.pid, { do: 'start' });
+    await its.settled(row.pid, theirs, 'STARTED');
+    await eventually(
+      () => its.a.transfers.find(tenant, theirs),
+      ({ data, process }) => data.renew === false && process.pending === null && process.state === 'STARTED',
+    );
+    await its.a.transfers.decide(tenant, theirs, { do: 'suspend', code: 'maintenance', reason: [] });
+    await its.settled(row.pid, theirs, 'SUSPENDED');
+    await systemClock.sleep(100);
+    expect((await its.a.transfers.find(tenant, theirs)).process.state).toBe('SUSPENDED');
   });
 
   test('a termination keeps its reason at the peer', async () => {

@@ -278,6 +278,8 @@ export const startConnector = async (options: ConnectorOptions = {}): Promise<Co
       open: async (row) =>
         buildDataAddress('urn:stekker:1:http', `${root}/data/${row.pid}/`, { grant: secretText('grant') }),
       close: async () => undefined,
+      lifetimeMs: () => null,
+      isBusy: () => false,
     },
     decisions: { next: async (row) => (options.decideTransfer ?? startedByProvider)(row) },
   });

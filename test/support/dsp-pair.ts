@@ -74,6 +74,9 @@ export interface PartyOptions {
   readonly offers?: readonly PublishedOffer[];
   readonly decide?: (row: NegotiationRow) => Decision | Promise<Decision>;
   readonly offerLifetimeMs?: number;
+  /** How long a data address is good; for ever unless said otherwise. */
+  readonly addressLifetimeMs?: number;
+  readonly isBusy?: () => boolean;
   readonly watch?: (notice: ProcessEventNotice) => void;
   readonly pusher?: Pusher;
   readonly decideTransfer?: (row: TransferRow) => TransferDecision;
@@ -291,6 +294,8 @@ export const startParty = async (network: Network, options: PartyOptions): Promi
         return buildDataAddress('urn:stekker:1:http', `${origin}/data/${row.pid}/`, { grant: `g${opened.length}` });
       },
       close: async (row) => void closed.push(row.pid),
+      lifetimeMs: () => options.addressLifetimeMs ?? null,
+      isBusy: () => options.isBusy?.() ?? false,
     },
     decisions: { next: async (row) => (options.decideTransfer ?? ordinaryTransfer)(row) },
   });
