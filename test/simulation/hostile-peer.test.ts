@@ -30,7 +30,8 @@ const negotiationPaths: Readonly<Record<string, readonly string[]>> = {
   OFFERED: ['REQUESTED', 'ACCEPTED', 'TERMINATED'],
   ACCEPTED: ['AGREED', 'TERMINATED'],
   AGREED: ['VERIFIED', 'TERMINATED'],
-  VERIFIED: ['FINALIZED', 'TERMINATED'],
+  // Beyond the standard: a provider that writes its agreement anew has lost our verification, so we verify again (edc-interop §5).
+  VERIFIED: ['FINALIZED', 'AGREED', 'TERMINATED'],
   FINALIZED: [],
   TERMINATED: [],
 };
