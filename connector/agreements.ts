@@ -188,23 +188,27 @@ const consumed = async (
   };
 };
 
+const pushStateOf = (state: TransferRow['process']['state']): PushedTransfer['state'] => {
+  if (state === 'STARTED') return 'started';
+  return state === 'SUSPENDED' ? 'suspended' : 'not-started';
+};
+
 /** For the address that a push comes to. */
 export const pushedTransfers = (its: AgreementSources): Pick<PushedTransfers, 'find'> => ({
   find: async (participant, pid): Promise<PushedTransfer | undefined> => {
     const transfer = await its.transfers.find(participant, pid);
-    if (transfer?.process.role !== 'consumer' || transfer.data.inbox == null || transfer.peerPid === null)
-      return undefined;
+    if (transfer?.process.role !== 'consumer' || transfer.data.inbox == null) return undefined;
     const row = await findRow(its, participant, transfer.data.agreementId);
     const { state } = transfer.process;
     if (row === undefined || state === 'COMPLETED' || state === 'TERMINATED') return undefined;
     const isInForce = row.data.status === 'in-force';
     return {
-      transfer: transfer.peerPid,
+      transfer: transfer.peerPid ?? '', // not known before it is started
       agreement: digestOf(row),
       asset: row.data.dataset,
       price: row.data.price,
       secretHash: transfer.data.inbox.secretHash,
-      state: isInForce ? (state === 'STARTED' ? 'started' : 'not-started') : 'ended',
+      state: isInForce ? pushStateOf(state) : 'ended',
     };
   },
 });

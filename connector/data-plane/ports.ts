@@ -262,7 +262,7 @@ export interface PushedTransfer {
   readonly price: string;
   /** `b64u H` of the token that opens its address. */
   readonly secretHash: string;
-  readonly state: 'started' | 'not-started' | 'ended';
+  readonly state: 'started' | 'not-started' | 'suspended' | 'ended';
 }
 
 /** What is known of what came. */

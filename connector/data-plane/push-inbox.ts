@@ -124,6 +124,10 @@ const sameText = (a: string, b: string): boolean =>
 const tokenIn = (headers: Headers): string =>
   /^Bearer +([A-Za-z0-9_-]{1,200})$/i.exec(headers.get('authorization') ?? '')?.[1] ?? '';
 
+/** So long a push is held that is quicker than the message that starts its transfer: EDC sends one and does not repeat it. */
+const startWithinMs = 15_000;
+const lookEveryMs = 100;
+
 /** The transfer of this address, for whoever has its token; to everybody else there is nothing. */
 const findTransfer = async (
   its: PushInboxOptions,
@@ -131,10 +135,15 @@ const findTransfer = async (
   pid: string,
   token: string,
 ): Promise<PushedTransfer> => {
-  const found = token === '' ? undefined : await its.transfers.find(participant, pid);
+  const end = its.clock.now() + startWithinMs;
+  let found = token === '' ? undefined : await its.transfers.find(participant, pid);
+  while (found?.state === 'not-started' && sameText(found.secretHash, secretHashOf(token)) && its.clock.now() < end) {
+    await its.clock.sleep(lookEveryMs);
+    found = await its.transfers.find(participant, pid);
+  }
   if (found === undefined || !sameText(found.secretHash, secretHashOf(token))) throw new AppError('not-found');
   if (found.state === 'ended') throw new AppError('agreement-ended');
-  if (found.state === 'not-started') throw new AppError('not-yet', { retryAfterSeconds: 1 });
+  if (found.state !== 'started') throw new AppError('not-yet', { retryAfterSeconds: 1 });
   return found;
 };
 

@@ -155,6 +155,29 @@ describe('as its consumer', () => {
     expect(proxy.asked).toHaveLength(asked);
   });
 
+  test('a push that is quicker than the message that starts its transfer is held, and taken', async () => {
+    const agreementId = await agree();
+    let pushed: Promise<number> | undefined;
+    world.edc.on('POST', '/transfers/request', ({ body }) => {
+      const { endpointProperties } = body.dataAddress as { endpointProperties: { name: string; value: string }[] };
+      const read = (name: string) => endpointProperties.find((one) => one.name === `${edc}${name}`)?.value ?? '';
+      const headers = { [read('authKey')]: read('authCode'), 'content-type': 'application/json' };
+      // Its data plane begins before its control plane has said so, or even answered.
+      pushed = fetch(read('baseUrl'), { method: read('method'), headers, body: '{"a":1}' }).then(
+        ({ status }) => status,
+      );
+      return { status: 200, body: edcProcess('TransferProcess', transferPid, String(body.consumerPid), 'REQUESTED') };
+    });
+    const { body } = await world.running.operate('POST', '/v1/transfers', { agreementId, push: true });
+    const pid = String(body.id);
+    await world.ours('transfers', pid, ['REQUESTED']);
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    const members = { providerPid: transferPid, consumerPid: pid };
+    await world.say(`/transfers/${encodeURIComponent(pid)}/start`, edcMessage('TransferStartMessage', members));
+    expect(await pushed).toBe(201);
+    expect(await world.ours('transfers', pid, ['STARTED'])).toMatchObject({ received: { bytes: 7 } });
+  });
+
   test('a request for a transfer that it refuses for now is sent again, and is one transfer', async () => {
     const agreementId = await agree();
     let tries = 0;
