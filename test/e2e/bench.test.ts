@@ -7,7 +7,7 @@ import { describe, expect, test } from 'vitest';
 /** Every benchmark still runs: seconds each, with figures that mean nothing. */
 
 const folder = join(import.meta.dirname, '../../bench');
-const own = new Set(['run.ts', 'row.ts']);
+const own = new Set(['run.ts', 'row.ts', 'beside-edc.ts']);
 /** Needs `npm run build` first; what it starts is started from source elsewhere. */
 const built = new Set(['start.ts']);
 const names = readdirSync(folder)

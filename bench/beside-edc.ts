@@ -1,0 +1,202 @@
+import { assembleEdc } from '../test/interop/edc/assemble.ts';
+import { type EdcConnector, startEdc } from '../test/interop/edc/connector.ts';
+import { openSink } from '../test/interop/sink.ts';
+import { type BenchRow, median } from './row.ts';
+
+/**
+ * Negotiations of EDC 0.15.1 beside ours: the same machine, the same driver over each one's operator's API, the same steps from
+ * the operator's request to FINALIZED at the consumer. EDC keeps everything in memory and believes mock identities; ours is
+ * durable at both sides and proves its DID. As shipped EDC looks once a second for what is to be done; tuned, every 50 ms.
+ */
+
+/** Begins one negotiation and resolves when the consumer calls it FINALIZED; false when it was lost. */
+export type Negotiate = () => Promise<boolean>;
+
+const lanesTried = [1, 20, 50];
+const perLane = 2;
+const idleTried = 20;
+export const pollMs = 5;
+/** Negotiations that are run before a second measurement: `BENCH_FINISHED=10000`. */
+const finished = Number(process.env.BENCH_FINISHED ?? '0');
+/** Offers of the catalogs that are looked at: `BENCH_EDC_OFFERS=1000,10000`. */
+const offerCounts = (process.env.BENCH_EDC_OFFERS ?? '1000').split(',').map(Number);
+const catalogLimitMs = 180_000;
+const heapMb = 1_024;
+
+export const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
+
+/** Runs so many, some at a time; how many were agreed. */
+const runMany = async (negotiate: Negotiate, count: number, lanes: number): Promise<number> => {
+  let next = 0;
+  let agreed = 0;
+  const lane = async (): Promise<void> => {
+    while (next < count) {
+      next += 1;
+      if (await negotiate()) agreed += 1;
+    }
+  };
+  await Promise.all(Array.from({ length: lanes }, lane));
+  return agreed;
+};
+
+interface Figures {
+  readonly idleMs: number;
+  /** Agreements a second, for each number of lanes. */
+  readonly rates: readonly number[];
+  readonly lost: number;
+}
+
+const figuresOf = async (negotiate: Negotiate): Promise<Figures> => {
+  await runMany(negotiate, 10, 1);
+  const times: number[] = [];
+  let lost = 0;
+  for (let each = 0; each < idleTried; each += 1) {
+    const start = performance.now();
+    if (await negotiate()) times.push(performance.now() - start);
+    else lost += 1;
+  }
+  const rates: number[] = [];
+  for (const lanes of lanesTried) {
+    const count = lanes * perLane + 8;
+    const start = performance.now();
+    const agreed = await runMany(negotiate, count, lanes);
+    rates.push((agreed * 1_000) / (performance.now() - start));
+    lost += count - agreed;
+  }
+  return { idleMs: median(times), rates, lost };
+};
+
+/** Two of EDC, and how one negotiates with the other. */
+const openPair = async (iterationWaitMs: number) => {
+  await using stack = new AsyncDisposableStack();
+  const jars = assembleEdc();
+  const sink = stack.use(await openSink());
+  const start = async (id: string) => stack.use(await startEdc({ jars, id, iterationWaitMs, heapMb }));
+  const [provider, consumer] = await Promise.all([start('provider'), start('consumer')]);
+  const whole = stack.move();
+  return { provider, consumer, sink, [Symbol.asyncDispose]: () => whole.disposeAsync() };
+};
+
+const open = { permission: [{ action: 'use' }] };
+const partyOf = ({ id, protocol }: EdcConnector) => ({ id, base: `${protocol}/2025-1` });
+
+const measureEdc = async (iterationWaitMs: number): Promise<readonly Figures[]> => {
+  await using pair = await openPair(iterationWaitMs);
+  const { provider, consumer, sink } = pair;
+  await provider.operator.offer('asset-1', `${sink.origin}/source`, open);
+  const offer = await consumer.operator.findOffer(partyOf(provider), 'asset-1');
+  const negotiate: Negotiate = async () => {
+    const id = await consumer.operator.negotiate(partyOf(provider), 'asset-1', offer);
+    for (;;) {
+      const { state } = await consumer.operator.negotiation(id);
+      if (state === 'FINALIZED' || state === 'TERMINATED') return state === 'FINALIZED';
+      await sleep(pollMs);
+    }
+  };
+  return measureTwice(negotiate);
+};
+
+const measureTwice = async (negotiate: Negotiate): Promise<readonly Figures[]> => {
+  const fresh = await figuresOf(negotiate);
+  if (finished === 0) return [fresh];
+  await runMany(negotiate, finished, 20);
+  return [fresh, await figuresOf(negotiate)];
+};
+
+const growth = 'constant in agreements, data sets and participants';
+
+/** The rows of one, beside those of EDC as far as there are some. */
+const rowsFor = (name: string, figures: Figures, tuned: Figures | undefined): BenchRow[] => {
+  const lost = figures.lost === 0 ? '' : `, ${figures.lost} lost`;
+  const beside = (value: number, edc: number | undefined, times: number | undefined) => ({
+    value,
+    limit: edc ?? null,
+    ratio: edc === undefined ? null : value / edc,
+    target: edc === undefined ? '–' : '≥ 10 × EDC, tuned (the limit here)',
+    isHit: times === undefined ? null : times >= 10,
+    growth,
+  });
+  const idleTimes = tuned && tuned.idleMs / figures.idleMs;
+  return [
+    {
+      name: `negotiation, same driver, one after the other: ${name}`,
+      unit: 'ms',
+      ...beside(figures.idleMs, tuned?.idleMs, idleTimes),
+      target: tuned === undefined ? '–' : 'a tenth of EDC, tuned',
+    },
+    ...figures.rates.map((rate, place) => ({
+      name: `negotiations, same driver, ${lanesTried[place]} in parallel: ${name}${lost}`,
+      unit: '/s',
+      ...beside(rate, tuned?.rates[place], tuned && rate / (tuned.rates[place] ?? Number.NaN)),
+    })),
+  ];
+};
+
+const pageOf = async (pair: Awaited<ReturnType<typeof openPair>>): Promise<number> => {
+  const start = performance.now();
+  await pair.consumer.operator.catalog(partyOf(pair.provider), 0, 50);
+  return performance.now() - start;
+};
+
+/** A page of EDC's catalog among so many offers, ms; undefined when it did not get there in time. */
+const measureCatalog = async (count: number): Promise<number | undefined> => {
+  await using pair = await openPair(50);
+  const { provider, sink } = pair;
+  const end = performance.now() + catalogLimitMs;
+  let place = 0;
+  const lane = async (): Promise<void> => {
+    while (place < count && performance.now() < end) {
+      const id = `asset-${place++}`;
+      await provider.operator.offer(id, `${sink.origin}/source`, open);
+    }
+  };
+  try {
+    await Promise.all(Array.from({ length: 10 }, lane));
+    if (place < count) return undefined;
+    await pageOf(pair);
+    return median([await pageOf(pair), await pageOf(pair), await pageOf(pair)]);
+  } catch {
+    return undefined;
+  }
+};
+
+const catalogRows = async (): Promise<BenchRow[]> => {
+  const rows: BenchRow[] = [];
+  for (const count of offerCounts) {
+    const ms = await measureCatalog(count);
+    rows.push({
+      name: `page of 50 of EDC's catalog, ${count.toLocaleString('en')} offers${ms === undefined ? ': not within three minutes' : ''}`,
+      value: ms ?? catalogLimitMs,
+      unit: 'ms',
+      limit: null,
+      ratio: null,
+      target: '–',
+      isHit: null,
+      growth: 'linear in offers, by its source',
+    });
+  }
+  return rows;
+};
+
+type Measure = (negotiate: Negotiate) => Promise<readonly Figures[]>;
+
+/**
+ * EDC as shipped and tuned, then ours, by name: each made ready, measured, and stopped again before the next.
+ */
+export const besideEdc = async (
+  ours: Readonly<Record<string, (measure: Measure) => Promise<readonly Figures[]>>>,
+): Promise<BenchRow[]> => {
+  const shipped = await measureEdc(1_000);
+  const tuned = await measureEdc(50);
+  const rows: BenchRow[] = [];
+  const add = (name: string, all: readonly Figures[], beside: readonly Figures[] | undefined): void => {
+    for (const [place, figures] of all.entries()) {
+      const after = place === 0 ? '' : `, behind ${finished.toLocaleString('en')} others`;
+      rows.push(...rowsFor(`${name}${after}`, figures, beside?.[place]));
+    }
+  };
+  add('EDC 0.15.1 as shipped', shipped, undefined);
+  add('EDC 0.15.1 tuned', tuned, undefined);
+  for (const [name, work] of Object.entries(ours)) add(name, await work(measureTwice), tuned);
+  return [...rows, ...(await catalogRows())];
+};
