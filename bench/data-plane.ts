@@ -8,8 +8,10 @@ import { type Dispatcher, Pool } from 'undici';
 import { createBodyDigests } from '../connector/adapters/threads/body-digests.ts';
 import { startDataListener } from '../connector/data-plane/listener.ts';
 import { createProofMaker, readProof, readProofKey, verifyProof } from '../connector/data-plane/proof.ts';
+import { openBlockMeter } from '../connector/metering/block-meter.ts';
 import { Journal } from '../connector/metering/journal.ts';
 import { createMeter } from '../connector/metering/meter.ts';
+import { workerJournal } from '../connector/metering/service.ts';
 import type { Did } from '../contracts/ids.ts';
 import { systemClock } from '../kernel/clock.ts';
 import { nodeFiles } from '../kernel/files.ts';
@@ -17,6 +19,7 @@ import { silentLogger } from '../kernel/log.ts';
 import { createPeerRate, createRateLimits, peerLimitsOf } from '../kernel/rate-limits.ts';
 import { type PrivateJwk, startLoadThread } from '../test/support/data-load.ts';
 import { agreementDigest, agreementId, providerPid, startWorld, tenant } from '../test/support/data-world.ts';
+import { createMeterNetwork, startMeterParty, us } from '../test/support/meter-pair.ts';
 import { type BenchRow, isTiny, median, threadSeconds } from './row.ts';
 
 /**
@@ -34,15 +37,8 @@ const streamBytes = isTiny ? 2 ** 24 : 2 ** 30;
 /** A window that nothing here fills: no statements are made, and so none is waited for. */
 const endless = { requests: 2 ** 40, bytes: 2 ** 50, cost: 2 ** 40, ageMs: 2 ** 40 };
 
-/** The meter of a provider as the service starts it, over a journal on the disk. */
-const startMeter = async (consumer: Did) => {
-  const folder = mkdtempSync(join(tmpdir(), 'stekker-bench-plane-'));
-  const parts = { clock: systemClock, log: silentLogger };
-  const onChange = () => undefined;
-  const meter = createMeter({ ...parts, role: 'provider', window: endless, quota: endless, onChange });
-  const journal = await Journal.open({ ...parts, files: nodeFiles, folder, replay: meter.replay });
-  meter.attach(journal);
-  const info = {
+const infoFor = (consumer: Did) =>
+  ({
     participant: tenant,
     role: 'provider',
     agreement: agreementDigest,
@@ -53,13 +49,50 @@ const startMeter = async (consumer: Did) => {
     price: '',
     pricePlan: null,
     startedAt: systemClock.now(),
-  } as const;
-  const stored = { info, isEnded: false, conceded: { requests: 0, bytes: 0, cost: 0 }, settledBefore: 0 };
+  }) as const;
+
+/** The meter of a provider as the service starts it, over a journal on the disk. */
+const startMeter = async (consumer: Did) => {
+  const folder = mkdtempSync(join(tmpdir(), 'stekker-bench-plane-'));
+  const parts = { clock: systemClock, log: silentLogger };
+  const onChange = () => undefined;
+  const meter = createMeter({ ...parts, role: 'provider', window: endless, quota: endless, onChange });
+  const journal = await Journal.open({ ...parts, files: nodeFiles, folder, replay: meter.replay });
+  meter.attach(journal);
+  const stored = {
+    info: infoFor(consumer),
+    isEnded: false,
+    conceded: { requests: 0, bytes: 0, cost: 0 },
+    settledBefore: 0,
+  };
   meter.add({ stored, newest: undefined, held: [], settledRequests: 0, settledBytes: 0 }, new Set());
   return {
     meter,
     [Symbol.asyncDispose]: async () => {
       await journal[Symbol.asyncDispose]();
+      rmSync(folder, { recursive: true, force: true });
+    },
+  };
+};
+
+/** The meter of one of several workers: blocks of the window, a journal of its own, records handed over into rows. */
+const startWorkerMeter = async (consumer: Did) => {
+  const folder = mkdtempSync(join(tmpdir(), 'stekker-bench-worker-'));
+  const changes = { window: endless, quota: endless, folder, intervalMs: 2 ** 40, segmentBytes: 32 << 20 };
+  const party = await startMeterParty(createMeterNetwork(), { role: 'provider', files: nodeFiles, changes });
+  const { metering } = party;
+  await metering.agreementInForce({ ...infoFor(consumer), participant: us });
+  const name = workerJournal(1);
+  const worker = await openBlockMeter({
+    ...{ files: nodeFiles, clock: systemClock, log: silentLogger },
+    folder: join(folder, name),
+    connect: (recall) => metering.lender.connect(name, recall),
+  });
+  return {
+    meter: worker.meter,
+    [Symbol.asyncDispose]: async () => {
+      await worker[Symbol.asyncDispose]();
+      await party[Symbol.asyncDispose]();
       rmSync(folder, { recursive: true, force: true });
     },
   };
@@ -137,7 +170,7 @@ const peakOf = async <Value>(work: () => Promise<Value>): Promise<{ value: Value
   return { value, peak: (highest - before) / 2 ** 20 };
 };
 
-const startPlane = async (upstreamPort: number) => {
+const startPlane = async (upstreamPort: number, startIts: typeof startMeter | typeof startWorkerMeter) => {
   const stack = new AsyncDisposableStack();
   const world = stack.use(
     await startWorld({
@@ -149,7 +182,7 @@ const startPlane = async (upstreamPort: number) => {
   const maker = createProofMaker({ kty, crv, x, y }, privateKey);
   const { body } = await world.askToken({ maker });
   const { grants, tokens } = world.plane();
-  const { meter } = stack.use(await startMeter(world.consumer.keys.did));
+  const { meter } = stack.use(await startIts(world.consumer.keys.did));
   const server = stack.use(
     await startDataListener(
       {
@@ -185,7 +218,8 @@ export const run = async (): Promise<BenchRow[]> => {
   const sourcePort = await sourceThread.source();
   await using plain = await startBare(sourcePort, false);
   await using same = await startBare(sourcePort, true);
-  await using plane = await startPlane(sourcePort);
+  await using plane = await startPlane(sourcePort, startMeter);
+  await using worker = await startPlane(sourcePort, startWorkerMeter);
   const path = (rest: string) => `/${providerPid}/${rest}`;
   const rate = async (port: number, proof: typeof plane.proof | null): Promise<number> => {
     const start = process.threadCpuUsage();
@@ -194,13 +228,14 @@ export const run = async (): Promise<BenchRow[]> => {
     if (hit.refused > 0) throw new Error(`${hit.refused} of ${requests} requests were refused`);
     return requests / seconds;
   };
-  const measured: { plain: number; same: number; ours: number; left: number }[] = [];
+  const measured: { plain: number; same: number; ours: number; worker: number; left: number }[] = [];
   for (let round = 0; round <= rounds; round += 1) {
     const p = await rate(plain.port, null);
     const s = await rate(same.port, plane.proof);
     const ours = await rate(plane.port, plane.proof);
+    const ofWorker = await rate(worker.port, worker.proof);
     const left = 1 / (1 / p + 1 / verifiesPerSecond(plane.privateJwk, plane.maker));
-    if (round > 0) measured.push({ plain: p, same: s, ours, left }); // the first warms up
+    if (round > 0) measured.push({ plain: p, same: s, ours, worker: ofWorker, left }); // the first warms up
   }
   const stream = async (port: number, proof: typeof plane.proof | null) => {
     const start = process.threadCpuUsage();
@@ -251,6 +286,16 @@ export const run = async (): Promise<BenchRow[]> => {
     row('a bare proxy', 'plain', 0.22, '≥ 22 % of the bare proxy'),
     row('a bare proxy of the same request', 'same', 0.27, '≥ 27 % of it'),
     row('what proxy and signature check leave', 'left', 0.75, '≥ 75 % of that'),
+    {
+      name: 'data plane, the same by one of several workers, its records handed over; beside one alone',
+      value: median(measured.map(({ worker: of }) => of)),
+      unit: '/cpu s',
+      limit: median(measured.map(({ ours }) => ours)),
+      ratio: median(measured.map(({ worker: of, ours }) => of / ours)),
+      target: 'for comparison: two workers serve twice this, on cores of their own',
+      isHit: null,
+      growth: 'constant',
+    },
     streamRow('data plane, 1 GiB stream, hashed and recorded', 'rate', 'MB/s', 0.95),
     streamRow("the same, of the serving thread's processor time", 'cpuRate', 'MB/cpu s', null),
     {
