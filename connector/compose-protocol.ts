@@ -142,6 +142,9 @@ interface Processes {
   >;
 }
 
+/** Whether everything that is served runs in this thread of this process. */
+const servesHere = ({ config, isShared }: Base): boolean => config.STEKKER_DATA_WORKERS === 1 && !isShared;
+
 const composeTransfers = (base: Base, parts: ProtocolParts, { sources, shared }: Processes) =>
   createTransfers({
     ...shared,
@@ -151,7 +154,8 @@ const composeTransfers = (base: Base, parts: ProtocolParts, { sources, shared }:
       open: ({ participant, pid, peer, data }) =>
         parts.grants().open({ participant, transfer: pid, agreementId: data.agreementId, consumer: peer }),
       close: ({ participant, pid }) => parts.grants().close(participant, pid),
-      lifetimeMs: ({ assurance }) => (assurance === 'plain-dsp' ? maxTokenMs : null),
+      // What runs in other threads or processes is not known here, and must not be cut: there a consumer renews by itself.
+      lifetimeMs: ({ assurance }) => (assurance === 'plain-dsp' && servesHere(base) ? maxTokenMs : null),
       isBusy: ({ pid }) => (parts.grants().find(pid)?.running.size ?? 0) > 0,
     },
     pusher: {

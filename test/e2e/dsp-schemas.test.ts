@@ -147,6 +147,14 @@ const transferByHand = async (agreementId: string): Promise<void> => {
   }
 };
 
+/** A push: the consumer's own address goes with its request. */
+const pushOne = async (): Promise<void> => {
+  const offer = { id: 'urn:plain', asset: dataset, rules: permit(), assurance: 'plain-dsp' };
+  expect((await running.provider.operate('POST', '/v1/offers', offer)).status).toBe(201);
+  const wish = { provider: sides.provider.did, dataset, offer: offer.id, push: true };
+  expect((await running.consumer.operate('POST', '/v1/acquisitions', wish)).status).toBe(200);
+};
+
 const askAmiss = async (side: Side): Promise<void> => {
   const frame = { '@context': ['https://w3id.org/dspace/2025/1/context.jsonld'] };
   const dsp = '/dsp/2025-1';
@@ -180,6 +188,7 @@ beforeAll(async () => {
   expect(shown.body).toMatchObject({ items: [{ id: dataset }] });
   await negotiateByHand();
   await transferByHand(await negotiate());
+  await pushOne();
   for (const side of ['provider', 'consumer'] as const) await askAmiss(side);
 }, 120_000);
 afterAll(async () => {
@@ -270,6 +279,12 @@ describe('messages as they go over the line', () => {
       expect(message['@context']).toEqual(['https://w3id.org/dspace/2025/1/context.jsonld']);
       expect(emptyIn(message), JSON.stringify(message)).toBe(false);
     }
+  });
+
+  test('a request for a push has the address it goes to, and one for a pull has none', () => {
+    const asked = recorded().filter(({ type }) => type === 'TransferRequestMessage');
+    const shapes = asked.map(({ message }) => `${message.format} ${'dataAddress' in message}`);
+    expect(new Set(shapes)).toEqual(new Set(['StekkerHttp-PULL false', 'HttpData-PUSH true']));
   });
 
   test('first messages have a call-back address and no pid of the peer, counter-offers the other way round', () => {
