@@ -81,6 +81,10 @@ export interface Account {
   readonly blocks: Map<string, Block>;
 }
 
+/** Whether there is anything that a statement was made of, or will be: all else waits for its first access. */
+export const isInUse = ({ accesses, chain, blocks, isEnded }: Account): boolean =>
+  accesses.size > 0 || chain.seq > 0 || blocks.size > 0 || isEnded;
+
 export const keyOf = (request: string, part: number): string => `${request} ${part}`;
 
 /** A share of an account's exposure, taken or given back; the counterparty's sum goes with it. */

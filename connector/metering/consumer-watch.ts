@@ -2,10 +2,9 @@ import { parseTime } from '../../contracts/time.ts';
 import type { Clock } from '../../kernel/clock.ts';
 import type { Logger } from '../../kernel/log.ts';
 import type { Random } from '../../kernel/random.ts';
-import type { Account } from './account.ts';
+import { type Account, isInUse } from './account.ts';
 import type { Completion } from './completion.ts';
 import { inOrder, pauseBefore } from './cut.pure.ts';
-import type { Meter } from './meter.ts';
 import type { PeerCalls } from './peer-calls.ts';
 import { buildDraft, rowOfAccess } from './statements.ts';
 import { isHalfFull, type Limits } from './window.pure.ts';
@@ -16,7 +15,6 @@ import { isHalfFull, type Limits } from './window.pure.ts';
  */
 
 export interface WatchOptions {
-  readonly meter: Meter;
   readonly calls: PeerCalls;
   readonly askNewest: (account: Account) => Promise<boolean>;
   readonly completion: Completion;
@@ -36,7 +34,10 @@ export interface ConsumerWatch extends AsyncDisposable {
 }
 
 interface Watched {
+  readonly account: Account;
   isAsked: boolean;
+  /** The provider speaks of a statement: what is the newest must be known now. */
+  isWanted: boolean;
   isRunning: boolean;
   attempts: number;
   dueAt: number;
@@ -77,26 +78,41 @@ const look = async (its: WatchOptions, account: Account, watched: Watched): Prom
   return true;
 };
 
+/** What was never used is asked about when the provider speaks of a statement. */
+const mustAsk = (account: Account, { isWanted }: Watched): boolean =>
+  isWanted || (!account.chain.isFinal && isInUse(account));
+
 const isDue = (its: WatchOptions, account: Account, watched: Watched): boolean => {
   const wait = watched.dueAt - its.clock.now();
   // A longer wait than we ever set: our clock jumped back.
   if (watched.isRunning || (wait > 0 && wait <= Math.max(its.pace.longestMs, requestAgainMs))) return false;
   if (account.info.assurance === 'plain-dsp') return isIntervalOver(its, account);
-  if (!watched.isAsked) return true;
+  if (!watched.isAsked) return mustAsk(account, watched);
   return !account.chain.isFinal && isHalfFull(account.exposed, account.oldestAt, its.clock.now(), its.window);
+};
+
+/** Whether it may become due by time alone; all others are left in peace until they are touched. */
+const mayBecomeDue = (account: Account, watched: Watched): boolean => {
+  const isOver = account.chain.isFinal;
+  if (watched.isRunning) return true;
+  if (account.info.assurance === 'plain-dsp') return !isOver && (account.isEnded || account.counts.closed > 0);
+  return watched.isAsked ? !isOver && account.exposed.requests > 0 : mustAsk(account, watched);
 };
 
 export const startConsumerWatch = (its: WatchOptions): ConsumerWatch => {
   const { clock, log, pace } = its;
   const all = new Map<string, Watched>();
+  const active = new Set<Watched>();
   const stopped = new AbortController();
   const running = new Set<Promise<void>>();
   let awake = Promise.withResolvers<void>();
 
-  const watchedOf = ({ info }: Account): Watched => {
-    const known = all.get(info.agreement) ?? { isAsked: false, isRunning: false, attempts: 0, dueAt: 0 };
-    all.set(info.agreement, known);
-    return known;
+  const watchedOf = (account: Account): Watched => {
+    const known = all.get(account.info.agreement);
+    if (known !== undefined) return known;
+    const made = { account, isAsked: false, isWanted: false, isRunning: false, attempts: 0, dueAt: 0 };
+    all.set(account.info.agreement, made);
+    return made;
   };
 
   const run = async (account: Account, watched: Watched): Promise<void> => {
@@ -122,9 +138,10 @@ export const startConsumerWatch = (its: WatchOptions): ConsumerWatch => {
   const loop = async (): Promise<void> => {
     while (!stopped.signal.aborted) {
       awake = Promise.withResolvers<void>();
-      for (const account of its.meter.accounts()) {
-        const watched = watchedOf(account);
+      for (const watched of active) {
+        const { account } = watched;
         if (isDue(its, account, watched)) start(account, watched);
+        else if (!mayBecomeDue(account, watched)) active.delete(watched);
       }
       const slept = new AbortController();
       await Promise.race([awake.promise, clock.sleep(Math.min(pollMs, pace.firstMs), slept.signal)]);
@@ -134,12 +151,16 @@ export const startConsumerWatch = (its: WatchOptions): ConsumerWatch => {
   const looping = loop().catch((error: unknown) => log.error({ error }, 'the consumer of statements stopped looking'));
 
   const touch = (account: Account): void => {
-    if (isDue(its, account, watchedOf(account))) awake.resolve();
+    const watched = watchedOf(account);
+    if (mayBecomeDue(account, watched)) active.add(watched);
+    if (isDue(its, account, watched)) awake.resolve();
   };
   return {
     isAsked: (account) => {
+      const watched = watchedOf(account);
+      watched.isWanted ||= !watched.isAsked;
       touch(account);
-      return watchedOf(account).isAsked;
+      return watched.isAsked;
     },
     touch,
     [Symbol.asyncDispose]: async () => {

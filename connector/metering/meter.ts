@@ -69,8 +69,11 @@ export interface Meter {
   readonly add: (opened: Omit<OpenedAccount, 'peer'>, settled: ReadonlySet<string>) => Account;
   readonly find: (agreement: string) => Account | undefined;
   readonly accounts: () => Iterable<Account>;
-  /** Closes as `unknown` what ended without a close in the journal: after a start, and when a journal takes lines again. */
-  readonly closeLost: () => void;
+  /**
+   * Closes as `unknown` what ended without a close in the journal, of one account or all: after a start, and when a journal
+   * takes lines again.
+   */
+  readonly closeLost: (of?: Account) => void;
   /** The first segment of the journal that still matters. */
   readonly lowestSegment: () => number;
 }
@@ -199,8 +202,8 @@ const close = (state: State, entry: UsageClose, done: (failed: boolean) => void)
   });
 };
 
-const closeLost = ({ accounts, journal, options }: State): void => {
-  for (const account of accounts.values())
+const closeLost = ({ accounts, journal, options }: State, of?: Account): void => {
+  for (const account of of === undefined ? accounts.values() : [of])
     for (const access of account.counts.lost > 0 ? account.accesses.values() : []) {
       if (access.standing !== 'lost') continue;
       const entry = unknownClose(account.info.agreement, access);
@@ -298,7 +301,7 @@ export const createMeter = (options: MeterOptions): Meter => {
     add: (opened, settled) => add(state, opened, settled),
     find: (agreement) => accounts.get(agreement),
     accounts: () => accounts.values(),
-    closeLost: () => closeLost(state),
+    closeLost: (of) => closeLost(state, of),
     lowestSegment: () => lowestSegment(state),
   };
 };

@@ -319,7 +319,7 @@ const startParts = async (its: MeteringOptions): Promise<Parts> => {
   const ask = (account: Account) => askNewest({ ...its, calls, completion }, account);
   const shared = { ...its, calls, completion, askNewest: ask, pace };
   const writer = new StatementWriter({ ...shared, window });
-  const watch = startConsumerWatch({ ...shared, meter: meters.consumer, window: windows.consumer });
+  const watch = startConsumerWatch({ ...shared, window: windows.consumer });
   changed = (account) => (account.info.role === 'provider' ? writer : watch).touch(account);
   for (const role of roles) meters[role].closeLost();
   return { meters, journals, book, lender, tasks, writer, watch, completion };
@@ -407,7 +407,7 @@ export const startMetering = async (its: MeteringOptions): Promise<Metering> => 
       await its.accounts.put(info);
       const account = await book.find(info);
       if (account === undefined) throw new AppError('invariant-broken', { detail: 'an account is not there' });
-      meters[info.role].closeLost();
+      meters[info.role].closeLost(account);
       take(parts, account);
     },
     agreementEnded: (participant, agreement) =>

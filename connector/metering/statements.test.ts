@@ -52,6 +52,20 @@ describe('statements between two connectors', () => {
     }
   });
 
+  test('an agreement that was never used asks nobody; its first statement asks before it is signed', async () => {
+    await using pair = await startMeterPair({ changes: often });
+    const { agreement, network } = pair;
+    await systemClock.sleep(100); // several rounds of whoever looks
+    expect(network.messages).toEqual([]);
+    await access(pair, agreement);
+    await complete(pair.provider, agreement, 1);
+    await complete(pair.consumer, agreement, 1);
+    const paths = network.messages.map(({ path }) => path);
+    const asked = paths.map((path) => path.endsWith('newest'));
+    expect(asked.filter((is) => is)).toHaveLength(2);
+    expect(asked.lastIndexOf(true)).toBeLessThan(paths.indexOf('signed'));
+  });
+
   test('each statement follows the one before, and totals grow', async () => {
     await using pair = await startMeterPair({ changes: often });
     const { provider, agreement } = pair;

@@ -1,7 +1,7 @@
 import { parseTime } from '../../contracts/time.ts';
 import type { Clock } from '../../kernel/clock.ts';
 import type { Logger } from '../../kernel/log.ts';
-import type { Account } from './account.ts';
+import { type Account, isInUse } from './account.ts';
 import { pauseBefore } from './cut.pure.ts';
 import { counterpartyOf } from './peer-calls.ts';
 import { createWork, cutOf, type ProviderOptions, type StepResult, step, type Work } from './provider.ts';
@@ -43,6 +43,8 @@ const peerOf = ({ work }: Job): string => `${work.account.info.participant} ${co
 export class StatementWriter implements AsyncDisposable {
   readonly #its: WriterOptions;
   readonly #jobs = new Map<string, Job>();
+  /** Those with a time at which they are looked at; agreements may be many, and most of them are idle. */
+  readonly #scheduled = new Set<Job>();
   readonly #stopped = new AbortController();
   readonly #running = new Set<Promise<void>>();
   readonly #busyPeers = new Map<string, number>();
@@ -64,8 +66,12 @@ export class StatementWriter implements AsyncDisposable {
     if (at < job.dueAt) this.#schedule(job, at);
   }
 
-  /** Takes an account up: asks for the newest statement, goes on with what was under way. */
+  /**
+   * Takes an account up: asks for the newest statement, goes on with what was under way. One that was never used asks
+   * before its first statement.
+   */
   take(account: Account): void {
+    if (!isInUse(account)) return;
     this.#schedule(this.#jobOf(account), this.#its.clock.now());
   }
 
@@ -104,6 +110,8 @@ export class StatementWriter implements AsyncDisposable {
 
   #schedule(job: Job, at: number): void {
     job.dueAt = at;
+    if (at < never) this.#scheduled.add(job);
+    else this.#scheduled.delete(job);
     if (at <= this.#its.clock.now() + pollMs) this.#awake.resolve();
   }
 
@@ -111,6 +119,7 @@ export class StatementWriter implements AsyncDisposable {
     const { account } = job.work;
     if (account.chain.isFinal) {
       this.#jobs.delete(account.info.agreement);
+      this.#scheduled.delete(job);
       return;
     }
     job.attempts = result === 'later' ? job.attempts + 1 : 0;
@@ -155,9 +164,9 @@ export class StatementWriter implements AsyncDisposable {
     const now = this.#its.clock.now();
     const latest = now + Math.max(this.#its.pace.longestMs, this.#its.intervalMs);
     let next = now + pollMs;
-    for (const job of this.#jobs.values()) {
+    for (const job of this.#scheduled) {
       if (job.isRunning) continue;
-      if (job.dueAt > latest && job.dueAt < never) job.dueAt = now; // our clock jumped back
+      if (job.dueAt > latest) job.dueAt = now; // our clock jumped back
       if (job.dueAt <= now) this.#start(job);
       else next = Math.min(next, job.dueAt);
     }
