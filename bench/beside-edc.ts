@@ -93,7 +93,7 @@ const measureEdc = async (iterationWaitMs: number): Promise<readonly Figures[]> 
       await sleep(pollMs);
     }
   };
-  return measureTwice(negotiate);
+  return await measureTwice(negotiate);
 };
 
 const measureTwice = async (negotiate: Negotiate): Promise<readonly Figures[]> => {
