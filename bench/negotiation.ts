@@ -6,7 +6,7 @@ import { request } from 'undici';
 import { brokerBench, until } from '../test/support/broker-bench.ts';
 import { type ConnectorBench, connectorBench, managementToken } from '../test/support/chain-world.ts';
 import { type ConnectorProcess, startConnectorProcess } from '../test/support/connector-process.ts';
-import { besideEdc, type Negotiate, pollMs, sleep } from './beside-edc.ts';
+import { besideEdc, isFinalized, type Negotiate } from './beside-edc.ts';
 import { type BenchRow, isTiny, median } from './row.ts';
 
 /**
@@ -223,11 +223,8 @@ const asked =
   ({ consumer, provider, dataset }: Deal): Negotiate =>
   async () => {
     const { id } = await must(consumer.operate('POST', '/v1/negotiations', { provider, dataset }));
-    for (;;) {
-      const { state } = await must(consumer.operate('GET', `/v1/negotiations/${encodeURIComponent(String(id))}`));
-      if (state === 'FINALIZED' || state === 'TERMINATED') return state === 'FINALIZED';
-      await sleep(pollMs);
-    }
+    const path = `/v1/negotiations/${encodeURIComponent(String(id))}`;
+    return isFinalized(async () => (await must(consumer.operate('GET', path))).state);
   };
 
 /** Idle and under load, with mock identity and with DCP; and beside EDC, which needs Java and Maven. */
