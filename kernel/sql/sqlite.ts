@@ -209,7 +209,7 @@ export const openSqlite = <Tables>(options: SqliteOptions): Sqlite<Tables> => {
     [Symbol.asyncDispose]: async () => {
       await Promise.all([db.destroy(), relaxed.destroy()]);
       await sync.close();
-      database.close();
+      if (database.isOpen) database.close();
     },
   };
 };
