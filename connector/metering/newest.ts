@@ -160,15 +160,23 @@ const everythingClosed = (account: Account): StatedRow[] =>
         ],
   );
 
-/** Fetches what lies between ours and theirs, one by one. */
-const closeGap = async (its: NewestOptions, account: Account, upTo: number): Promise<boolean> => {
+/** Whether whoever was asked could not answer now, and may later. */
+const isForNow = (answer: PeerAnswer | undefined): boolean =>
+  answer === undefined || answer.status === 429 || answer.status >= 500;
+
+/**
+ * Fetches what lies between ours and theirs, one by one. What cannot be had now is asked for again: only a counterparty that
+ * does not have it leaves a gap.
+ */
+const closeGap = async (its: NewestOptions, account: Account, upTo: number): Promise<'closed' | 'gap' | 'later'> => {
   for (let seq = account.chain.seq + 1; seq < upTo; seq += 1) {
     const answer = await its.calls.held(account.info, seq);
+    if (isForNow(answer)) return 'later';
     const held = answer?.status === 200 ? await readHeld(its, account, answer) : undefined;
-    if (held === undefined || Number(held.payload.seq) !== seq) return true;
+    if (held === undefined || Number(held.payload.seq) !== seq) return 'gap';
     await adopt(its, account, held, false);
   }
-  return false;
+  return 'closed';
 };
 
 /** Two statements for one number, signed by the same party: kept as proof against it. */
@@ -183,18 +191,21 @@ export const keepEquivocation = async (
   await disputes.saveEquivocation(info, seq, { type: 'equivocation-proof', a, b }, clock.now());
 };
 
-const consider = async (its: NewestOptions, account: Account, answer: PeerAnswer): Promise<void> => {
+/** Goes on from what somebody holds. @returns false when that must wait for what lies before it. */
+const consider = async (its: NewestOptions, account: Account, answer: PeerAnswer): Promise<boolean> => {
   const held = answer.status === 200 ? await readHeld(its, account, answer) : undefined;
-  if (held === undefined) return;
+  if (held === undefined) return true;
   const seq = Number(held.payload.seq);
   if (seq > account.chain.seq) {
-    const isGap = await closeGap(its, account, seq);
-    await adopt(its, account, held, isGap);
-    return;
+    const before = await closeGap(its, account, seq);
+    if (before === 'later') return false;
+    await adopt(its, account, held, before === 'gap');
+    return true;
   }
   const own = await its.statements.find(account.info, seq);
   if (own?.artifact != null && own.digest !== held.digest)
     await keepEquivocation(its, account, seq, [own.artifact, held.artifact]);
+  return true;
 };
 
 /** Whether the file of what was signed knows at least what the rows know: then it vouches for them without the broker. */
@@ -209,9 +220,9 @@ const isFileTrusted = ({ seqs }: NewestOptions, { info, chain }: Account): boole
 export const askNewest = async (its: NewestOptions, account: Account): Promise<boolean> => {
   const peers = account.info.assurance === 'cosigned' ? await its.calls.held(account.info, 'newest') : 'none';
   if (peers === undefined || (peers !== 'none' && peers.status !== 200 && peers.status !== 404)) return false;
-  if (peers !== 'none') await consider(its, account, peers);
+  if (peers !== 'none' && !(await consider(its, account, peers))) return false;
   const logged = await its.calls.logged(account.info);
   if (logged === 'none') return true;
-  if (logged?.status === 200) await consider(its, account, logged);
+  if (logged?.status === 200 && !(await consider(its, account, logged))) return false;
   return logged?.status === 200 || logged?.status === 404 || isFileTrusted(its, account);
 };

@@ -245,6 +245,29 @@ describe('a connector whose rows were restored', () => {
     expect(await disputesOf(consumer, agreement)).toEqual([]);
   });
 
+  test('asks again for a statement that cannot be had now, and loses none of its records', async () => {
+    await using pair = await startMeterPair({ changes: often });
+    const { agreement, network } = pair;
+    await access(pair, agreement);
+    await complete(pair.provider, agreement, 1);
+    await access(pair, agreement, { body: 'defg' });
+    const second = await complete(pair.provider, agreement, 2);
+    let asked = 0;
+    network.fate = ({ path }) => {
+      if (!path.endsWith('/1')) return 'deliver';
+      asked += 1;
+      return asked < 3 ? 'lose' : 'deliver';
+    };
+    await using provider = await restored(pair, 'provider');
+    expect((await complete(provider, agreement, 2)).digest).toBe(second.digest);
+    const rows = await eventually(
+      () => provider.options.usage.page({ participant: us, role: 'provider', agreement }, { after: 0, limit: 10 }),
+      (found) => found.length === 2,
+    );
+    expect(rows.map(({ bytes }) => bytes)).toEqual(['3', '4']);
+    expect(asked).toBe(3);
+  });
+
   test('and cannot ask, signs nothing', async () => {
     await using pair = await startMeterPair({ changes: often });
     const { agreement, network } = pair;
