@@ -1,3 +1,4 @@
+import { systemClock } from '../../../kernel/clock.ts';
 import type { Line } from '../line.ts';
 import { demand, same, until } from '../waiting.ts';
 import { open, ourProcess, ourSideOf, type Scenarios, type World } from '../world.ts';
@@ -29,6 +30,21 @@ const edcEnds = (of: World['provider'], pid: string) =>
   until('EDC to be TERMINATED', async () => {
     const { state } = await of.operator.negotiation(pid);
     return state === 'TERMINATED' ? state : undefined;
+  });
+
+const pauseMs = 500;
+
+/**
+ * EDC's operator ends a negotiation. Said while it is about to send something, the word is lost with what it then saves: it is
+ * said again until it counts.
+ */
+const endedByEdc = (of: World['provider'], pid: string) =>
+  until('EDC to take the word of its operator', async () => {
+    const { state } = await of.operator.negotiation(pid);
+    if (state === 'TERMINATED') return state;
+    if (state !== 'TERMINATING') await of.operator.terminateNegotiation(pid, reason).catch(() => undefined);
+    await systemClock.sleep(pauseMs);
+    return undefined;
   });
 
 const terminate = { do: 'terminate', code: 'operator', reason: [reason] };
@@ -68,7 +84,7 @@ export const ending: Scenarios = {
     const dataset = await offeredByEdc(world, 'ended-by-edc');
     const row = await held(lines.toUs, '/agreement', async () => {
       const its = await askedFor(world, dataset);
-      await provider.operator.terminateNegotiation(String(its.peerPid), reason);
+      await endedByEdc(provider, String(its.peerPid));
       return ourProcess(ours, 'negotiations', String(its.id), ['TERMINATED']);
     });
     endedAs(row, 'peer', 'our negotiation');
@@ -89,7 +105,7 @@ export const ending: Scenarios = {
     const { lines, ours, consumer } = world;
     const row = await held(lines.toConsumer, '/agreement', async () => {
       const asked = await askedForByEdc(world);
-      await consumer.operator.terminateNegotiation(asked.pid, reason);
+      await endedByEdc(consumer, asked.pid);
       return ourProcess(ours, 'negotiations', String(asked.row.id), ['TERMINATED']);
     });
     endedAs(row, 'peer', 'our negotiation');
