@@ -17,7 +17,7 @@ import { type BenchRow, isTiny, median } from './row.ts';
 
 const idle = isTiny ? 2 : 25;
 const loads = isTiny ? [3] : [20, 50];
-const perLane = isTiny ? 1 : 2;
+const perLane = isTiny ? 1 : 10;
 const rounds = isTiny ? 1 : 2;
 /** Commits that wait for the disk, one after the other, between the request and FINALIZED: both sides together. */
 const durableSteps = 14;
