@@ -15,7 +15,7 @@ import type { Logger } from '../kernel/log.ts';
 import { addProcessMetrics, createMetrics, type Metrics } from '../kernel/metrics.ts';
 import { type Random, systemRandom } from '../kernel/random.ts';
 import { operatorRate } from '../kernel/shared.ts';
-import { dueTasks, startOutbox } from '../kernel/sql/outbox.ts';
+import { addTaskMetrics, startOutbox } from '../kernel/sql/outbox.ts';
 import { forgetUsedTokens } from '../kernel/sql/used-tokens.ts';
 import { composeAccreditor } from './accreditor.ts';
 import { createPublicApp } from './app.ts';
@@ -48,11 +48,7 @@ const taskLeaseMs = 3_000;
 const openMetrics = ({ db, clock }: Base, { health }: RoleParts): Metrics => {
   const metrics = createMetrics();
   addProcessMetrics(metrics, clock);
-  const due = () => dueTasks(db, clock.now());
-  metrics.gauge('stekker_tasks_due', 'Tasks of the outbox that are due', async () => [{ value: (await due()).count }]);
-  metrics.gauge('stekker_tasks_oldest_seconds', 'How long the oldest of them waits', async () => [
-    { value: (await due()).oldestMs / 1_000 },
-  ]);
+  addTaskMetrics(metrics, db, clock);
   metrics.gauge('stekker_working', '1 while entries are taken; 0 when the log waits for its operator', () => [
     { value: health().isWorking ? 1 : 0 },
   ]);

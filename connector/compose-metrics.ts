@@ -1,4 +1,4 @@
-import { dueTasks } from '../kernel/sql/outbox.ts';
+import { addTaskMetrics } from '../kernel/sql/outbox.ts';
 import { countOpen } from './adapters/sql/process-store.ts';
 import type { Base } from './base.ts';
 import type { Identity } from './compose-identity.ts';
@@ -13,11 +13,7 @@ export const addConnectorMetrics = (
   metrics.gauge('stekker_processes_open', 'Processes that are not finished', async () =>
     (await countOpen(db)).map(({ count, ...labels }) => ({ labels, value: count })),
   );
-  const due = () => dueTasks(db, clock.now());
-  metrics.gauge('stekker_tasks_due', 'Tasks of the outbox that are due', async () => [{ value: (await due()).count }]);
-  metrics.gauge('stekker_tasks_oldest_seconds', 'How long the oldest of them waits', async () => [
-    { value: (await due()).oldestMs / 1_000 },
-  ]);
+  addTaskMetrics(metrics, db, clock);
   metrics.gauge('stekker_redis_reachable', '1 when Redis can be asked; absent without Redis', () =>
     shared.redis === undefined ? [] : [{ value: shared.redis.isReachable() ? 1 : 0 }],
   );

@@ -1,6 +1,7 @@
 import { type Kysely, sql } from 'kysely';
 import type { Clock } from '../clock.ts';
 import type { Logger } from '../log.ts';
+import type { Metrics } from '../metrics.ts';
 import type { Random } from '../random.ts';
 import { isPostgres } from './dialect.ts';
 import type { Migration } from './migrate.ts';
@@ -121,18 +122,21 @@ export interface OutboxWorker extends AsyncDisposable {
   readonly wake: () => void;
 }
 
-/** Tasks that are due, and since when the oldest of them: what waits longer than a moment is stuck. */
-export const dueTasks = async (
-  db: Kysely<OutboxTable>,
-  now: number,
-): Promise<{ readonly count: number; readonly oldestMs: number }> => {
-  const row = await db
-    .selectFrom('outbox')
-    .select((its) => [its.fn.countAll().as('count'), its.fn.min('due_at').as('oldest')])
-    .where('due_at', '<=', now)
-    .executeTakeFirst();
-  const count = Number(row?.count ?? 0);
-  return { count, oldestMs: count === 0 ? 0 : now - Number(row?.oldest ?? now) };
+/** What waits in the outbox, and since when: a task that is due for longer than a moment is stuck. */
+export const addTaskMetrics = (metrics: Metrics, db: Kysely<OutboxTable>, clock: Clock): void => {
+  const due = () => db.selectFrom('outbox').where('due_at', '<=', clock.now());
+  metrics.gauge('stekker_tasks_due', 'Tasks of the outbox that are due', async () => {
+    const row = await due()
+      .select((its) => its.fn.countAll().as('count'))
+      .executeTakeFirst();
+    return [{ value: Number(row?.count ?? 0) }];
+  });
+  metrics.gauge('stekker_tasks_oldest_seconds', 'How long the oldest of them waits', async () => {
+    const row = await due()
+      .select((its) => its.fn.min('due_at').as('oldest'))
+      .executeTakeFirst();
+    return [{ value: row?.oldest == null ? 0 : (clock.now() - Number(row.oldest)) / 1_000 }];
+  });
 };
 
 const ordinaryLeaseMs = 10_000;
