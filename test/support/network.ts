@@ -2,6 +2,7 @@ import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { connect, createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
+import { joinSockets } from './joined-sockets.ts';
 import { root } from './program.ts';
 
 /**
@@ -56,15 +57,9 @@ const openGate = async (file: string, port: number): Promise<AsyncDisposable> =>
   const open = new Set<Socket>();
   const server = createServer((socket) => {
     const behind = connect(port, '127.0.0.1');
-    for (const one of [socket, behind]) {
-      open.add(one);
-      one.on('error', () => one.destroy());
-      one.on('close', () => {
-        open.delete(one);
-        (one === socket ? behind : socket).destroy();
-      });
-    }
-    socket.pipe(behind).pipe(socket);
+    joinSockets(socket, behind);
+    open.add(socket);
+    socket.on('close', () => open.delete(socket));
   });
   await new Promise<void>((done) => server.listen(file, done));
   return {

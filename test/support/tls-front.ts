@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
-import { connect, createServer as createPlainServer, type Socket } from 'node:net';
+import { connect, createServer as createPlainServer } from 'node:net';
 import { createServer } from 'node:tls';
+import { joinSockets } from './joined-sockets.ts';
 
 /**
  * The proxy that a deployment has in front: ends TLS and forwards bytes. What leads to a socket file is forwarded as it is:
@@ -10,22 +11,11 @@ import { createServer } from 'node:tls';
 const [certFile = '', keyFile = '', ...routes] = process.argv.slice(2);
 const tls = { cert: readFileSync(certFile), key: readFileSync(keyFile) };
 
-const joined = (socket: Socket, behind: Socket): void => {
-  socket.pipe(behind).pipe(socket);
-  for (const [one, other] of [
-    [socket, behind],
-    [behind, socket],
-  ] as const) {
-    one.on('error', () => other.destroy());
-    one.on('close', () => other.destroy());
-  }
-};
-
 const listening = routes.map((route) => {
   const [, host = '', port, to = ''] = /^([\d.]+):(\d+)=(.+)$/.exec(route) ?? [];
   const server = to.startsWith('/')
-    ? createPlainServer((socket) => joined(socket, connect(to)))
-    : createServer(tls, (socket) => joined(socket, connect(Number(to), '127.0.0.1')));
+    ? createPlainServer((socket) => joinSockets(socket, connect(to)))
+    : createServer(tls, (socket) => joinSockets(socket, connect(Number(to), '127.0.0.1')));
   return new Promise<void>((resolve) => server.listen(Number(port), host, resolve));
 });
 await Promise.all(listening);
