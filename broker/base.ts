@@ -21,12 +21,12 @@ import type { Logger } from '../kernel/log.ts';
 import { createIds, type Random } from '../kernel/random.ts';
 import { createPeerRate, peerLimitsOf } from '../kernel/rate-limits.ts';
 import { openShared, type Shared } from '../kernel/shared.ts';
-import { openDatabase } from '../kernel/sql/database.ts';
+import { openDatabase, openWakeups } from '../kernel/sql/database.ts';
 import { createLeases, type Leases, type LeaseTable, leasedTurns, leaseMigrations } from '../kernel/sql/leases.ts';
 import { migrate } from '../kernel/sql/migrate.ts';
 import { outboxMigrations, type TaskHandler } from '../kernel/sql/outbox.ts';
 import { sqlUsedTokens, type UsedTokenTable, usedTokenMigrations } from '../kernel/sql/used-tokens.ts';
-import { createWakeups, type Wakeups } from '../kernel/wakeups.ts';
+import type { Wakeups } from '../kernel/wakeups.ts';
 import { aesArtifactSeal } from './adapters/crypto/artifact-seal.ts';
 import { createHolderDelivery } from './adapters/http/dcp-peers.ts';
 import { type AccreditationTables, accreditationMigrations } from './adapters/sql/accreditation-store.ts';
@@ -120,9 +120,6 @@ const keyNeeds = {
   broker: { ...issuerNeeds, log: 'Ed25519', registry: 'P-256', artifacts: 'secret' },
 } as const satisfies Record<BrokerConfig['STEKKER_ROLE'], KeyNeeds>;
 
-const wakeupsOf = async (options: { readonly url: string; readonly log: Logger; readonly clock: Clock }) =>
-  (await import('../kernel/sql/postgres-wakeups.ts')).startPostgresWakeups(options);
-
 const openRows = async ({
   config,
   own,
@@ -143,7 +140,7 @@ const openRows = async ({
   await migrate(db, 'events', eventMigrations);
   await migrate(db, 'offers', offerMigrations);
   await migrate(db, 'anchoring', anchorMigrations);
-  const wakeups = own(url === undefined ? createWakeups(log) : await wakeupsOf({ url, log, clock }));
+  const wakeups = own(await openWakeups({ url, log, clock }));
   return { db, isShared, wakeups };
 };
 

@@ -16,12 +16,12 @@ import { addProcessMetrics, createMetrics, type Metrics } from '../kernel/metric
 import { createIds, type Random } from '../kernel/random.ts';
 import { createPeerRate, peerLimitsOf } from '../kernel/rate-limits.ts';
 import { openShared, type Shared } from '../kernel/shared.ts';
-import { openDatabase } from '../kernel/sql/database.ts';
+import { openDatabase, openWakeups } from '../kernel/sql/database.ts';
 import { createLeases, type Leases, type LeaseTable, leasedTurns, leaseMigrations } from '../kernel/sql/leases.ts';
 import { migrate } from '../kernel/sql/migrate.ts';
 import { outboxMigrations } from '../kernel/sql/outbox.ts';
 import { sqlUsedTokens } from '../kernel/sql/used-tokens.ts';
-import { createWakeups, type Wakeups } from '../kernel/wakeups.ts';
+import type { Wakeups } from '../kernel/wakeups.ts';
 import { createSecretSeal, cursorLabel, type SecretSeal } from './adapters/crypto/secret-seal.ts';
 import { createPeerTransport } from './adapters/http/peer-transport.ts';
 import { createPeers, type Peers } from './adapters/http/peers.ts';
@@ -116,9 +116,6 @@ export const messageScopes = [scopeOfType('MembershipCredential')];
 /** And a provider's token endpoint: there the application counts, too. */
 export const tokenScopes = [...messageScopes, scopeOfType('ApplicationAccreditationCredential')];
 
-const wakeupsOf = async (options: { readonly url: string; readonly log: Logger; readonly clock: Clock }) =>
-  (await import('../kernel/sql/postgres-wakeups.ts')).startPostgresWakeups(options);
-
 const openRows = async ({
   config,
   own,
@@ -140,7 +137,7 @@ const openRows = async ({
   await migrate(db, 'registration', registrationMigrations);
   await migrate(db, 'followed', followedMigrations);
   await migrate(db, 'lease', leaseMigrations);
-  const wakeups = own(url === undefined ? createWakeups(log) : await wakeupsOf({ url, log, clock }));
+  const wakeups = own(await openWakeups({ url, log, clock }));
   return { db, relaxed, isShared, wakeups };
 };
 

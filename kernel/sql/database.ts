@@ -1,6 +1,8 @@
 import type { Kysely } from 'kysely';
+import type { Clock } from '../clock.ts';
 import type { Fail } from '../lifecycle.ts';
 import type { Logger } from '../log.ts';
+import { createWakeups, type Wakeups } from '../wakeups.ts';
 import { openSqlite } from './sqlite.ts';
 
 /** The rows of a service, in a file of its own or on a server that several processes share. */
@@ -28,4 +30,16 @@ export const openDatabase = async <Tables>({ url, path, log, fail }: DatabaseOpt
   if (url === undefined) return { ...openSqlite<Tables>({ path, onFault: fail }), isShared: false };
   const { openPostgres } = await import('./postgres.ts');
   return openPostgres<Tables>({ url, log });
+};
+
+/** How the processes that share these rows wake each other: over the database, or within the one process there is. */
+export const openWakeups = async (its: {
+  readonly url: string | undefined;
+  readonly log: Logger;
+  readonly clock: Clock;
+}): Promise<Wakeups> => {
+  const { url, log, clock } = its;
+  if (url === undefined) return createWakeups(log);
+  const { startPostgresWakeups } = await import('./postgres-wakeups.ts');
+  return startPostgresWakeups({ url, log, clock });
 };
