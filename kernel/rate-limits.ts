@@ -41,21 +41,31 @@ export interface LocalRateLimits extends RateLimits {
 }
 
 /**
- * The limits of one process: for each key the time at which all that was taken is used up again (generic cell rate
- * algorithm), one number.
+ * Takes one, by the time at which all that was taken is used up again (generic cell rate algorithm): how long to wait, ms,
+ * and that time afterwards, undefined when it stays as it is.
  */
+export const takeOne = (
+  usedUpAt: number,
+  now: number,
+  { perMinute, burst }: Limit,
+): { readonly wait: number; readonly after: number | undefined } => {
+  const eachMs = 60_000 / perMinute;
+  const ahead = Math.max(usedUpAt - now, 0);
+  // A clock that was set back must not keep anybody out for longer than a whole burst takes.
+  const taken = Math.min(ahead, burst * eachMs);
+  const wait = taken - (burst - 1) * eachMs;
+  if (wait <= 0.001) return { wait: 0, after: now + taken + eachMs };
+  return { wait: Math.ceil(wait), after: taken === ahead ? undefined : now + taken };
+};
+
+/** The limits of one process: one number for each key. */
 export const createRateLimits = (clock: Clock, capacity = maxKeys): LocalRateLimits => {
   const usedUpAt = createBoundedMap<number>(capacity);
   return {
-    take: (key, { perMinute, burst }) => {
-      const now = clock.now();
-      const eachMs = 60_000 / perMinute;
-      // A clock that was set back must not keep anybody out for longer than a whole burst takes.
-      const taken = Math.min(Math.max((usedUpAt.get(key) ?? 0) - now, 0), burst * eachMs);
-      const wait = taken - (burst - 1) * eachMs;
-      if (wait > 0.001) return Math.ceil(wait);
-      usedUpAt.set(key, now + taken + eachMs);
-      return 0;
+    take: (key, limit) => {
+      const { wait, after } = takeOne(usedUpAt.get(key) ?? 0, clock.now(), limit);
+      if (after !== undefined) usedUpAt.set(key, after);
+      return wait;
     },
   };
 };

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { manualClock } from '../../../kernel/clock.ts';
+import { type Clock, manualClock } from '../../../kernel/clock.ts';
+import { createRateLimits } from '../../../kernel/rate-limits.ts';
 import { createLimitMemory, createSharedLimits } from './shared-limits.ts';
 
 describe('rate limits in shared memory', () => {
@@ -16,9 +17,12 @@ describe('rate limits in shared memory', () => {
     expect([take(0), take(1)]).toEqual([0, 1_000]);
   });
 
-  test('a clock that was set back keeps nobody out for longer than a burst takes', () => {
+  test.each([
+    ['of all threads', (clock: Clock) => createSharedLimits(createLimitMemory(), clock)],
+    ['of one process', createRateLimits],
+  ] as const)('a clock that was set back keeps nobody out for longer than a burst takes: %s', (_whose, create) => {
     const clock = manualClock(1_795_000_000_000);
-    const limits = createSharedLimits(createLimitMemory(), clock);
+    const limits = create(clock);
     const limit = { perMinute: 60, burst: 2 };
     expect([limits.take('a', limit), limits.take('a', limit)]).toEqual([0, 0]);
     clock.advance(-3_600_000);
