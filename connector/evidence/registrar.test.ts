@@ -155,6 +155,33 @@ describe('registration', () => {
     expect(its.a.alarms).toEqual([]);
   });
 
+  test('of a statement whose predecessor was lost here waits until the other party has brought it', async () => {
+    await using its = await world();
+    const first = statementBody({ agreement });
+    const second = statementBody({ agreement, after: first });
+    await its.a.evidence.registrar.submit(submissionOf(agreement.body));
+    await settled(its.a);
+    let refused = 0;
+    its.broker.meddle = async (_request, answer) => {
+      const real = await answer();
+      if (real.status === 422) refused += 1;
+      return real;
+    };
+    await its.a.evidence.registrar.submit(submissionOf(second.body));
+    await eventually(
+      async () => refused,
+      (count) => count > 0,
+    );
+    expect((await registrationOf(its.a, agreement.digest, 'usage-statement', '2'))?.outcome.state).toBe('waiting');
+    await its.b.evidence.registrar.submit(submissionOf(agreement.body));
+    await its.b.evidence.registrar.submit(submissionOf(first.body));
+    const before = indexOf(await settled(its.b, 'usage-statement', '1')) ?? 0;
+    const kept = await registrationOf(its.a, agreement.digest, 'usage-statement', '2');
+    await its.a.evidence.registrar.again(its.a.participant, kept?.digest ?? '');
+    expect(indexOf(await settled(its.a, 'usage-statement', '2'))).toBe(before + 1);
+    expect(its.a.alarms).toEqual([]);
+  });
+
   test('a void goes without its agreement', async () => {
     await using its = await world();
     const body = agreementEventBody({ agreementDigest: agreement.digest, event: 'void', signers: [provider] });

@@ -79,6 +79,13 @@ const mustWait = async ({ store }: RegistrarOptions, row: Registration): Promise
   return false;
 };
 
+/** Whether something that must stand in the log before this one is not known here: rows that came from a backup lost it. */
+const mayComeFromOther = async ({ store }: RegistrarOptions, row: Registration): Promise<boolean> => {
+  for (const subject of mustComeBefore(row))
+    if ((await store.bySubject(row.participant, subject)) === undefined) return true;
+  return false;
+};
+
 const leafHashOf = (row: Registration, { leafSignature, spki }: LeafSignature): string => {
   const entry = buildEntry({
     digest: nodeCrypto.sha256(utf8(jwsText(row.artifact))),
@@ -162,7 +169,8 @@ const conclude = async (
   const { known, answer, sentLeaf } = got;
   const meaning = meaningOf(answer.status);
   if (meaning === 'later') return 'later';
-  if (meaning === 'refused') return refuse(its, row, reasonOf(answer));
+  if (meaning === 'refused')
+    return (await mayComeFromOther(its, row)) ? 'later' : refuse(its, row, reasonOf(answer)); // the other party brings it
   const read = readAnswer(known, row, { isDuplicate: meaning === 'duplicate', body: answer.body, sentLeaf });
   if (!read.ok) {
     const { participant, digest, kind } = row;
