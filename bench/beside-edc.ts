@@ -13,6 +13,8 @@ import { type BenchRow, median } from './row.ts';
 export type Negotiate = () => Promise<boolean>;
 
 const lanesTried = [1, 20, 50];
+/** Each load is kept up for so long, and for two negotiations in each lane at least. */
+const loadMs = 8_000;
 const perLane = 2;
 const idleTried = 20;
 const pollMs = 5;
@@ -39,22 +41,26 @@ export const isFinalized = async (stateOf: () => Promise<unknown>): Promise<bool
   }
 };
 
-/** Runs so many, some at a time; how many were agreed, and when the last was: what is waited for in vain is no time of theirs. */
-const runMany = async (negotiate: Negotiate, count: number, lanes: number) => {
+/**
+ * Runs so many, some at a time, and further ones until the time is up; how many were agreed, and when the last was: what is
+ * waited for in vain is no time of theirs.
+ */
+const runMany = async (negotiate: Negotiate, count: number, lanes: number, atLeastMs = 0) => {
   const start = performance.now();
+  const elapsed = () => performance.now() - start;
   let ms = 0;
-  let next = 0;
+  let tried = 0;
   let agreed = 0;
   const lane = async (): Promise<void> => {
-    while (next < count) {
-      next += 1;
+    while (tried < count || elapsed() < atLeastMs) {
+      tried += 1;
       if (!(await negotiate())) continue;
       agreed += 1;
-      ms = performance.now() - start;
+      ms = elapsed();
     }
   };
   await Promise.all(Array.from({ length: lanes }, lane));
-  return { agreed, ms };
+  return { agreed, lost: tried - agreed, ms };
 };
 
 interface Figures {
@@ -75,10 +81,9 @@ const figuresOf = async (negotiate: Negotiate): Promise<Figures> => {
   }
   const rates: number[] = [];
   for (const lanes of lanesTried) {
-    const count = lanes * perLane + 8;
-    const { agreed, ms } = await runMany(negotiate, count, lanes);
-    rates.push((agreed * 1_000) / ms);
-    lost += count - agreed;
+    const load = await runMany(negotiate, lanes * perLane, lanes, loadMs);
+    rates.push((load.agreed * 1_000) / load.ms);
+    lost += load.lost;
   }
   return { idleMs: median(times), rates, lost };
 };
