@@ -11,7 +11,6 @@ import { createProofMaker, readProof, readProofKey, verifyProof } from '../conne
 import { openBlockMeter } from '../connector/metering/block-meter.ts';
 import { Journal } from '../connector/metering/journal.ts';
 import { createMeter } from '../connector/metering/meter.ts';
-import { workerJournal } from '../connector/metering/service.ts';
 import type { Did } from '../contracts/ids.ts';
 import { systemClock } from '../kernel/clock.ts';
 import { nodeFiles } from '../kernel/files.ts';
@@ -82,7 +81,7 @@ const startWorkerMeter = async (consumer: Did) => {
   const party = await startMeterParty(createMeterNetwork(), { role: 'provider', files: nodeFiles, changes });
   const { metering } = party;
   await metering.agreementInForce({ ...infoFor(consumer), participant: us });
-  const name = workerJournal(1);
+  const name = metering.journalOf(1);
   const worker = await openBlockMeter({
     ...{ files: nodeFiles, clock: systemClock, log: silentLogger },
     folder: join(folder, name),

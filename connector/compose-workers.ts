@@ -14,7 +14,6 @@ import type { GrantWatch } from './data-plane/grants.ts';
 import type { AccessTerms, Grant, GrantStore } from './data-plane/ports.ts';
 import type { DataPlane } from './data-plane/service.ts';
 import type { Issuer, MainCalls, WorkerCalls, WorkerSetup, WorkerTransfer } from './data-worker.ts';
-import { workerJournal } from './metering/service.ts';
 
 /** Threads that serve data (hot-path §1): started, told everything, and started again when one dies. */
 
@@ -132,7 +131,7 @@ const obeyedBy = async (work: Promise<unknown>, worker: Worker, { log, clock }: 
 const startWorker = async (its: Its, number: number, port: number): Promise<Running> => {
   const { base, identity, usage, plane, watch } = its;
   const { config } = base;
-  const journal = workerJournal(number);
+  const journal = usage.metering.journalOf(number);
   const file = import.meta.url.endsWith('.ts') ? './data-worker.ts' : './data-worker.js';
   const worker = new Worker(new URL(file, import.meta.url), { workerData: await setupFor(its, journal) });
   const gone = once(worker, 'exit');

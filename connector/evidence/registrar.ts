@@ -169,8 +169,7 @@ const conclude = async (
   const { known, answer, sentLeaf } = got;
   const meaning = meaningOf(answer.status);
   if (meaning === 'later') return 'later';
-  if (meaning === 'refused')
-    return (await mayComeFromOther(its, row)) ? 'later' : refuse(its, row, reasonOf(answer)); // the other party brings it
+  if (meaning === 'refused') return (await mayComeFromOther(its, row)) ? 'later' : refuse(its, row, reasonOf(answer)); // the other party brings it
   const read = readAnswer(known, row, { isDuplicate: meaning === 'duplicate', body: answer.body, sentLeaf });
   if (!read.ok) {
     const { participant, digest, kind } = row;

@@ -2,17 +2,7 @@ import { AppError } from '../../contracts/errors.ts';
 import type { Clock } from '../../kernel/clock.ts';
 import type { Logger } from '../../kernel/log.ts';
 import { type Account, givenUp, keyOf, type Settled, settle } from './account.ts';
-import type { Meter } from './meter.ts';
-import type {
-  AccountKey,
-  JournalMarkStore,
-  KeptStatement,
-  Load,
-  MeterRole,
-  StatedRow,
-  StatementRegistrar,
-  StatementStore,
-} from './ports.ts';
+import type { AccountKey, KeptStatement, Load, StatedRow, StatementRegistrar, StatementStore } from './ports.ts';
 import { nothing, plus } from './window.pure.ts';
 
 /** What happens when a statement has all its signatures: it is saved, the window opens, the log gets it. */
@@ -20,21 +10,21 @@ import { nothing, plus } from './window.pure.ts';
 export interface Completion {
   /** Durable first, then the account goes on from it. */
   readonly complete: (account: Account, statement: KeptStatement, rows: readonly StatedRow[]) => Promise<void>;
-  /** What may take its time: records into the usage store, the artifact to the registrar, the journal's mark. */
+  /** What may take its time: records into the usage store, the artifact to the registrar. */
   readonly finish: (key: AccountKey, seq: number) => Promise<void>;
 }
 
 export interface CompletionOptions {
   readonly statements: StatementStore;
-  readonly marks: JournalMarkStore;
   readonly registrar: StatementRegistrar;
-  readonly meters: Readonly<Record<MeterRole, Meter>>;
   readonly clock: Clock;
   readonly log: Logger;
   /** Runs what nobody waits for. */
   readonly later: (work: () => Promise<void>) => void;
   /** The consumer registers when the provider has not (ledger §8, order 5). */
   readonly consumerWaitsMs: number;
+  /** Hears of each statement that is taken care of. */
+  readonly finished: (key: AccountKey) => Promise<void>;
 }
 
 const settledBy = (account: Account, rows: readonly StatedRow[]): Settled[] =>
@@ -83,7 +73,7 @@ const complete = async (
 };
 
 const finish = async (its: CompletionOptions, key: AccountKey, seq: number): Promise<void> => {
-  const { statements, registrar, clock, marks, meters } = its;
+  const { statements, registrar, clock } = its;
   await statements.index(key, seq);
   const statement = await statements.find(key, seq);
   if (statement?.leafKey != null && statement.artifact !== null) {
@@ -97,8 +87,7 @@ const finish = async (its: CompletionOptions, key: AccountKey, seq: number): Pro
     });
     await statements.handedOver(key, seq);
   }
-  const lowest = meters[key.role].lowestSegment();
-  if (lowest > ((await marks.get(key.role)) ?? 0)) await marks.set(key.role, lowest);
+  await its.finished(key);
 };
 
 export const createCompletion = (options: CompletionOptions): Completion => ({

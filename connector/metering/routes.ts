@@ -9,12 +9,17 @@ import { readAnyJson, readBytes, readJson } from '../../kernel/http/body.ts';
 import { problemResponse } from '../../kernel/http/problem.ts';
 import { enter, type RouteOptions } from '../exchange/http.ts';
 import type { Consumer } from './consumer.ts';
-import { createDraftPages } from './pages.ts';
 
 /** `<root>/ext/1/statements/…` (wire §6): for the two parties; everybody else gets 404. */
 
 export interface StatementRoutes {
   readonly consumer: Consumer;
+  /** Adds a page of a long draft: the numbers of those that are here, or the answer to the whole. @throws AppError `body-invalid`, and as a draft. */
+  readonly page: (
+    participant: ParticipantId,
+    caller: Did,
+    bytes: Uint8Array,
+  ) => Promise<{ readonly received: readonly number[] } | { readonly answer: Json }>;
   /** Whether a participant has an agreement with this provider at all: nobody else's drafts are even read. */
   readonly hasProvider: (participant: ParticipantId, caller: Did) => Promise<boolean>;
   /** A consumer asks for a statement. @throws AppError `not-found`, `too-many-requests`. */
@@ -45,7 +50,6 @@ const readSeq = (text: string): 'newest' | number => {
 
 export const createStatementRoutes = (its: StatementRoutes, options: RouteOptions): Hono => {
   const app = new Hono();
-  const pages = createDraftPages();
   const safely =
     (work: (c: Context, participant: ParticipantId, caller: Did) => Promise<Response>) => async (c: Context) => {
       try {
@@ -65,9 +69,8 @@ export const createStatementRoutes = (its: StatementRoutes, options: RouteOption
         const draft = await readJson(c.req.raw, statementDraft, draftLimits);
         return answer(await its.consumer.draft(participant, caller, draft));
       }
-      const added = pages.add(`${participant} ${caller}`, await readBytes(c.req.raw, draftLimits.maxBytes));
-      if ('received' in added) return answer({ received: [...added.received] }, 202);
-      return answer(await its.consumer.draft(participant, caller, added));
+      const added = await its.page(participant, caller, await readBytes(c.req.raw, draftLimits.maxBytes));
+      return 'received' in added ? answer({ received: [...added.received] }, 202) : answer(added.answer);
     }),
   );
   app.post(

@@ -1,87 +1,49 @@
 import type { Hono } from 'hono';
 import { AppError } from '../../contracts/errors.ts';
 import type { Did, ParticipantId } from '../../contracts/ids.ts';
-import type { Json } from '../../contracts/json.ts';
-import { maxPageRecords } from '../../contracts/ledger/draft.ts';
-import type { Clock } from '../../kernel/clock.ts';
 import type { FilePort } from '../../kernel/files.ts';
-import type { Logger } from '../../kernel/log.ts';
-import type { Random } from '../../kernel/random.ts';
 import type { RouteOptions } from '../exchange/http.ts';
-import type { PeerTransport } from '../exchange/ports.ts';
-import { type Account, enterAccess, forgiveConceded, hold, keyOf } from './account.ts';
-import { openBlockMeter } from './block-meter.ts';
-import { type Completion, createCompletion } from './completion.ts';
-import { createConsumer } from './consumer.ts';
-import { type ConsumerWatch, startConsumerWatch } from './consumer-watch.ts';
+import type { Account } from './account.ts';
+import { type BlockMeter, openBlockMeter } from './block-meter.ts';
+import {
+  type Book,
+  type Books,
+  createBook,
+  heldFor,
+  type Meters,
+  roles,
+  type StatementOptions,
+  startBooks,
+  windowsOf,
+} from './books.ts';
 import { Journal } from './journal.ts';
 import { createLender, type Lender } from './lender.ts';
-import { createMeter, type Meter } from './meter.ts';
-import { askNewest } from './newest.ts';
-import { counterpartyOf, createPeerCalls } from './peer-calls.ts';
-import type {
-  AccountKey,
-  DisputeStore,
-  JournalMarkStore,
-  KeptStatement,
-  MeterAccountStore,
-  MeteredAgreement,
-  MeterRole,
-  SignedSeqs,
-  StatementBroker,
-  StatementDraftStore,
-  StatementPeers,
-  StatementRegistrar,
-  StatementSigner,
-  StatementStore,
-  StoredAccount,
-  UnstatedStore,
-  UsageStore,
-} from './ports.ts';
+import { createMeter } from './meter.ts';
+import { createDraftPages } from './pages.ts';
+import { counterpartyOf } from './peer-calls.ts';
+import type { JournalMarkStore, MeteredAgreement, MeterRole } from './ports.ts';
 import { createStatementRoutes, type StatementRoutes } from './routes.ts';
 import { placeOf } from './segments.ts';
-import { wireRow } from './statements.ts';
 import { createUsageQueries, type UsageQueries } from './usage.ts';
-import { defaultQuota, defaultWindow, type Limits, nothing } from './window.pure.ts';
-import { type Pace, StatementWriter } from './writer.ts';
+import { defaultQuota } from './window.pure.ts';
 
-/** Metering as a whole: journals, meters, statements on both sides. `main.ts` starts it and connects it. */
+/** Metering of a connector that is one process: journals, meters, statements on both sides. */
 
-export interface MeteringOptions {
+export interface MeteringOptions extends StatementOptions {
   readonly files: FilePort;
-  /** Of both journals; outside the backup of the rows, like `seqs`. */
+  /** Of all journals; outside the backup of the rows, like `seqs`. */
   readonly folder: string;
-  readonly seqs: SignedSeqs;
-  readonly accounts: MeterAccountStore;
   readonly marks: JournalMarkStore;
-  readonly unstated: UnstatedStore;
-  readonly drafts: StatementDraftStore;
-  readonly statements: StatementStore;
-  readonly usage: UsageStore;
-  readonly disputes: DisputeStore;
-  readonly transport: PeerTransport;
-  readonly peers: StatementPeers;
-  readonly broker: StatementBroker;
-  readonly signer: StatementSigner;
-  readonly registrar: StatementRegistrar;
-  readonly clock: Clock;
-  readonly random: Random;
-  readonly log: Logger;
-  readonly intervalMs: number;
-  readonly window?: Limits;
-  readonly consumerWindow?: Limits;
-  readonly quota?: { readonly requests: number; readonly bytes: number };
-  readonly pace?: Pace;
-  /** How long the consumer waits for the provider to register a statement; 60 s. */
-  readonly consumerWaitsMs?: number;
   readonly segmentBytes?: number;
 }
 
 export interface Metering extends AsyncDisposable {
   /** The data plane's `UsageMeter` for each role. */
-  readonly meters: Readonly<Record<MeterRole, Meter>>;
-  /** Where workers with journals of their own lease blocks of the provider's windows; `journal` is a name of `workerJournal`. */
+  readonly meters: Readonly<Record<MeterRole, BlockMeter>>;
+  /** Where workers with journals of their own lease blocks of the provider's windows; `journal` is a name of `journalOf`. */
   readonly lender: Pick<Lender, 'connect' | 'disconnect'>;
+  /** The journal of a worker (1, 2, …): its name, and that of its folder. */
+  readonly journalOf: (worker: number) => string;
   /** `<root>/ext/1/…` */
   readonly routes: (options: RouteOptions) => Hono;
   /** Durable when it returns, and before the first access; repeats change nothing. */
@@ -93,107 +55,19 @@ export interface Metering extends AsyncDisposable {
   readonly usage: UsageQueries;
 }
 
-const defaultPace: Pace = { firstMs: 1_000, longestMs: 60_000 };
-const defaultConsumerWaitsMs = 60_000;
-const sweepMs = 60_000;
-const roles = ['provider', 'consumer'] as const;
+/** Its meters know every account. */
+export interface SingleMetering extends Metering {
+  readonly meters: Meters;
+}
+
 /** Places of what workers hand over lie below those of the lines of our own journals. */
 const firstPlace = -(2 ** 52);
 
-interface Book {
-  readonly open: (stored: StoredAccount) => Promise<Account>;
-  readonly find: (key: AccountKey) => Promise<Account | undefined>;
-}
-
-/** The journal of a worker: its name, and that of its folder. */
-export const workerJournal = (number: number): string => `provider.${number}`;
-
-/** The last statement that is complete; the newest may still lack a signature. */
-const newestComplete = async (statements: StatementStore, key: AccountKey): Promise<KeptStatement | undefined> => {
-  const newest = await statements.find(key, 'newest');
-  if (newest === undefined || newest.state === 'complete') return newest;
-  return statements.find(key, Number(newest.payload.seq) - 1);
-};
-
-/** Accounts as they stand in rows and journal; one that is closed is opened again when somebody asks for it. */
-const createBook = (
-  { accounts, statements, drafts, usage, unstated }: MeteringOptions,
-  meters: Metering['meters'],
-  marks: Readonly<Record<MeterRole, number>>,
-): Book => {
-  const open = async (stored: StoredAccount): Promise<Account> => {
-    const { info } = stored;
-    const newest = await newestComplete(statements, info);
-    const held = await drafts.held(info);
-    const groups = await usage.groups(info);
-    const settled = await usage.settledSince(info, placeOf(marks[info.role], 0));
-    const waiting = await unstated.list(info);
-    const known = meters[info.role].find(info.agreement); // opened by somebody else meanwhile
-    if (known !== undefined) return known;
-    const opened = {
-      stored,
-      newest,
-      held,
-      settledRequests: groups.reduce((sum, { accesses }) => sum + accesses, 0),
-      settledBytes: groups.reduce((sum, { bytes }) => sum + bytes, 0),
-    };
-    const account = meters[info.role].add(opened, new Set(settled));
-    for (const one of account.chain.isFinal ? [] : waiting)
-      if (!account.accesses.has(keyOf(one.open.request, one.open.part))) enterAccess(account, one.open, one);
-    return account;
-  };
-  return {
-    open,
-    find: async (key) => {
-      const known = meters[key.role].find(key.agreement);
-      if (known !== undefined) return known.info.participant === key.participant ? known : undefined;
-      const stored = await accounts.find(key);
-      return stored && open(stored);
-    },
-  };
-};
-
-/** A complete statement as its other party may see it. */
-const heldFor = async (its: MeteringOptions, account: Account, seq: 'newest' | number): Promise<Json> => {
-  const { info } = account;
-  const statement =
-    seq === 'newest' ? await newestComplete(its.statements, info) : await its.statements.find(info, seq);
-  if (statement?.state !== 'complete' || statement.artifact === null) throw new AppError('not-found');
-  const rows = statement.rows ?? (await its.usage.ofStatement(info, Number(statement.payload.seq)));
-  const count = BigInt(statement.payload.last) + 1n - BigInt(statement.payload.first);
-  const isWhole = BigInt(rows.length) === count && rows.length <= maxPageRecords;
-  const body = {
-    artifact: statement.artifact,
-    sums: statement.sums,
-    ...(statement.K === null ? {} : { K: statement.K }),
-    records: isWhole ? rows.map(wireRow) : null,
-  };
-  return body as unknown as Json; // our own types hold nothing that JSON does not
-};
-
-interface Tasks extends AsyncDisposable {
-  readonly later: (work: () => Promise<void>) => void;
-}
-
-/** Work that nobody waits for, but that the end waits for. */
-const createTasks = (log: Logger): Tasks => {
-  const running = new Set<Promise<void>>();
-  return {
-    later: (work) => {
-      const tracked: Promise<void> = work()
-        .catch((error: unknown) => log.warn({ error }, 'work on a statement is done later'))
-        .finally(() => running.delete(tracked));
-      running.add(tracked);
-    },
-    [Symbol.asyncDispose]: async () => {
-      while (running.size > 0) await Promise.all(running);
-    },
-  };
-};
+const journalOf = (worker: number): string => `provider.${worker}`;
 
 const openJournals = async (
   its: MeteringOptions,
-  meters: Metering['meters'],
+  meters: Meters,
   from: Readonly<Record<MeterRole, number | undefined>>,
 ): Promise<readonly Journal[]> => {
   const journals: Journal[] = [];
@@ -214,24 +88,9 @@ const openJournals = async (
   return journals;
 };
 
-/** Takes up what was left unfinished, at start and from time to time: records not indexed, artifacts not handed over. */
-const sweep = async (its: MeteringOptions, finish: (key: AccountKey, seq: number) => Promise<void>): Promise<void> => {
-  for (const { seq, ...key } of await its.statements.unfinished()) await finish(key, seq);
-};
-
-const writeOff = async (its: MeteringOptions, account: Account): Promise<void> => {
-  await its.accounts.change(account.info, { conceded: nothing });
-  forgiveConceded(account);
-  const held = [...account.held.values()].map((one) => ({ ...one, isWrittenOff: true, retryAt: 0 }));
-  const [draft] = await its.drafts.list(account.info);
-  if (draft === undefined) await its.drafts.drop(account.info, held);
-  else await its.drafts.save(account.info, draft, { replace: false, held });
-  hold(account, held);
-};
-
 const openLender = async (
   its: MeteringOptions,
-  { meters, book }: Pick<Parts, 'meters' | 'book'>,
+  { meters, book }: { readonly meters: Meters; readonly book: Book },
   onChange: (account: Account) => void,
 ): Promise<Lender> => {
   const { accounts, statements, unstated, marks, clock, log } = its;
@@ -246,7 +105,7 @@ const openLender = async (
     },
     unstated,
     marks,
-    window: its.window ?? defaultWindow,
+    window: windowsOf(its).provider,
     quota: its.quota ?? defaultQuota,
     clock,
     log,
@@ -273,24 +132,17 @@ const recoverWorkers = async (its: MeteringOptions, lender: Lender): Promise<voi
 };
 
 interface Parts {
-  readonly meters: Metering['meters'];
+  readonly meters: Meters;
   readonly journals: readonly Journal[];
   readonly book: Book;
   readonly lender: Lender;
-  readonly tasks: Tasks;
-  readonly writer: StatementWriter;
-  readonly watch: ConsumerWatch;
-  readonly completion: Completion;
 }
 
 /** Journals are read and accounts rebuilt before anything else runs. */
-const rebuild = async (
-  its: MeteringOptions,
-  windows: Readonly<Record<MeterRole, Limits>>,
-  onChange: (account: Account) => void,
-): Promise<Pick<Parts, 'meters' | 'journals' | 'book' | 'lender'>> => {
+const rebuild = async (its: MeteringOptions, onChange: (account: Account) => void): Promise<Parts> => {
   const { clock, log, statements, marks } = its;
   const quota = its.quota ?? defaultQuota;
+  const windows = windowsOf(its);
   let reclaim: (account: Account) => Promise<void> = async () => undefined;
   const shared = { clock, log, quota, onChange, reclaim: (account: Account) => reclaim(account) };
   const meterOf = (role: MeterRole) => createMeter({ role, window: windows[role], ...shared });
@@ -298,7 +150,8 @@ const rebuild = async (
   for (const { seq, ...key } of await statements.unfinished()) await statements.index(key, seq);
   const from = { provider: await marks.get('provider'), consumer: await marks.get('consumer') };
   const journals = await openJournals(its, meters, from);
-  const book = createBook(its, meters, { provider: from.provider ?? 0, consumer: from.consumer ?? 0 });
+  const settledFrom = { provider: placeOf(from.provider ?? 0, 0), consumer: placeOf(from.consumer ?? 0, 0) };
+  const book = createBook(its, meters, settledFrom);
   for (const stored of await its.accounts.listOpen()) await book.open(stored);
   const lender = await openLender(its, { meters, book }, onChange);
   await recoverWorkers(its, lender);
@@ -306,120 +159,77 @@ const rebuild = async (
   return { meters, journals, book, lender };
 };
 
-const startParts = async (its: MeteringOptions): Promise<Parts> => {
-  const window = its.window ?? defaultWindow;
-  const windows = { provider: window, consumer: its.consumerWindow ?? window };
-  const pace = its.pace ?? defaultPace;
-  let changed: (account: Account) => void = () => undefined;
-  const { meters, journals, book, lender } = await rebuild(its, windows, (account) => changed(account));
-  const tasks = createTasks(its.log);
-  const consumerWaitsMs = its.consumerWaitsMs ?? defaultConsumerWaitsMs;
-  const completion = createCompletion({ ...its, meters, later: tasks.later, consumerWaitsMs });
-  const calls = createPeerCalls(its);
-  const ask = (account: Account) => askNewest({ ...its, calls, completion }, account);
-  const shared = { ...its, calls, completion, askNewest: ask, pace };
-  const writer = new StatementWriter({ ...shared, window });
-  const watch = startConsumerWatch({ ...shared, window: windows.consumer });
-  changed = (account) => (account.info.role === 'provider' ? writer : watch).touch(account);
-  for (const role of roles) meters[role].closeLost();
-  return { meters, journals, book, lender, tasks, writer, watch, completion };
-};
-
-/** An account goes on where it stands: its statements are asked for, drafted, compared. */
-const take = ({ writer, watch }: Pick<Parts, 'writer' | 'watch'>, account: Account): void => {
-  if (account.chain.isFinal) return;
-  if (account.info.role === 'provider') writer.take(account);
-  else watch.touch(account);
+/** The first segments that the next start must read move on. */
+const moveMark = async ({ marks }: MeteringOptions, meters: Meters, role: MeterRole): Promise<void> => {
+  const lowest = meters[role].lowestSegment();
+  if (lowest > ((await marks.get(role)) ?? 0)) await marks.set(role, lowest);
 };
 
 /** What the routes ask; strangers find nothing. */
-const answersOf = (its: MeteringOptions, { book, meters, writer, watch, completion }: Parts): StatementRoutes => {
+const answersOf = (its: MeteringOptions, { book, meters }: Parts, books: Books): StatementRoutes => {
+  const pages = createDraftPages();
   const of = async (role: MeterRole, participant: ParticipantId, caller: Did, agreement: string) => {
     const account = await book.find({ participant, role, agreement });
     return account !== undefined && counterpartyOf(account.info) === caller ? account : undefined;
   };
   return {
-    consumer: createConsumer({ ...its, account: book.find, completion, isAsked: watch.isAsked }),
+    consumer: books.consumer,
+    page: async (participant, caller, bytes) => {
+      const added = pages.add(`${participant} ${caller}`, bytes);
+      return 'received' in added ? added : { answer: await books.consumer.draft(participant, caller, added) };
+    },
     hasProvider: async (participant, caller) => {
       const isTheirs = (info: MeteredAgreement) =>
         info.role === 'consumer' && info.participant === participant && info.provider === caller;
       for (const { info } of meters.consumer.accounts()) if (isTheirs(info)) return true;
       return (await its.accounts.list(participant)).some(({ info }) => isTheirs(info));
     },
-    request: async (participant, caller, agreement) => {
-      const account = await of('provider', participant, caller, agreement);
-      if (account === undefined) throw new AppError('not-found');
-      if (!writer.request(account)) throw new AppError('too-many-requests', { retryAfterSeconds: 10 });
-    },
+    request: books.request,
     held: async (participant, caller, agreement, seq) => {
       const account =
         (await of('provider', participant, caller, agreement)) ??
         (await of('consumer', participant, caller, agreement));
       if (account === undefined) throw new AppError('not-found');
-      return heldFor(its, account, seq);
-    },
-  };
-};
-
-const startSweeping = (its: MeteringOptions, { completion }: Parts): AsyncDisposable => {
-  const stopped = new AbortController();
-  const loop = async (): Promise<void> => {
-    while (!stopped.signal.aborted) {
-      await sweep(its, completion.finish).catch((error: unknown) =>
-        its.log.warn({ error }, 'complete statements are handed over later'),
-      );
-      await its.clock.sleep(sweepMs, stopped.signal);
-    }
-  };
-  const looping = loop();
-  return {
-    [Symbol.asyncDispose]: async () => {
-      stopped.abort();
-      await looping;
+      return heldFor(its, account.info, seq);
     },
   };
 };
 
 /** Builds everything and starts it: journals are read, accounts rebuilt, statements go on where they stood. */
-export const startMetering = async (its: MeteringOptions): Promise<Metering> => {
-  const parts = await startParts(its);
-  const { meters, book, journals, tasks, writer, watch } = parts;
-  for (const role of roles) for (const account of meters[role].accounts()) take(parts, account);
-  const sweeping = startSweeping(its, parts);
-  const answers = answersOf(its, parts);
-  const change = async (
-    participant: ParticipantId,
-    agreement: string,
-    work: (account: Account) => Promise<void>,
-  ): Promise<void> => {
-    for (const role of roles) {
-      const account = await book.find({ participant, role, agreement });
-      if (account === undefined) continue;
-      await work(account);
-      take(parts, account);
-    }
-  };
+export const startMetering = async (its: MeteringOptions): Promise<SingleMetering> => {
+  let changed: (account: Account) => void = () => undefined;
+  const parts = await rebuild(its, (account) => changed(account));
+  const { meters, book, lender, journals } = parts;
+  const finished = ({ role }: { readonly role: MeterRole }) => moveMark(its, meters, role);
+  const books = startBooks({ ...its, meters, book, finished });
+  changed = books.touch;
+  for (const role of roles) for (const account of meters[role].accounts()) books.take(account);
   return {
     meters,
-    lender: parts.lender,
-    routes: (options) => createStatementRoutes(answers, options),
+    lender,
+    journalOf,
+    routes: (options) => createStatementRoutes(answersOf(its, parts, books), options),
     agreementInForce: async (info) => {
       await its.accounts.put(info);
       const account = await book.find(info);
       if (account === undefined) throw new AppError('invariant-broken', { detail: 'an account is not there' });
       meters[info.role].closeLost(account);
-      take(parts, account);
+      books.take(account);
     },
-    agreementEnded: (participant, agreement) =>
-      change(participant, agreement, async (account) => {
+    agreementEnded: async (participant, agreement) => {
+      for (const role of roles) {
+        const account = await book.find({ participant, role, agreement });
+        if (account === undefined) continue;
         await its.accounts.change(account.info, { isEnded: true });
         account.isEnded = true;
-        await parts.lender.end(account);
-      }),
-    writeOff: (participant, agreement) => change(participant, agreement, (account) => writeOff(its, account)),
+        await lender.end(account);
+        books.take(account);
+      }
+    },
+    writeOff: books.writeOff,
     usage: createUsageQueries({ ...its, account: book.find }),
     [Symbol.asyncDispose]: async () => {
-      for (const part of [writer, watch, sweeping, tasks, ...journals]) await part[Symbol.asyncDispose]();
+      for (const part of [books, ...journals]) await part[Symbol.asyncDispose]();
     },
   };
 };

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { openBlockMeter } from '../../connector/metering/block-meter.ts';
 import type { Recall } from '../../connector/metering/lender.ts';
 import type { StatementStore } from '../../connector/metering/ports.ts';
-import { type MeteringOptions, workerJournal } from '../../connector/metering/service.ts';
+import type { MeteringOptions } from '../../connector/metering/service.ts';
 import type { UsageClose, UsageOpen } from '../../contracts/ledger/usage-entry.ts';
 import { type Clock, systemClock } from '../../kernel/clock.ts';
 import type { FilePort } from '../../kernel/files.ts';
@@ -83,7 +83,7 @@ const mortalFiles = (files: FilePort, life: Life, die: () => void): FilePort => 
 /** A worker on its own folder: what it was before is gone. It may die again while it starts. */
 const startWorker = async (world: World, worker: Worker): Promise<void> => {
   const { provider, files } = world;
-  const journal = workerJournal(worker.number);
+  const journal = provider.metering.journalOf(worker.number);
   provider.metering.lender.disconnect(journal);
   const life = newLife();
   if (pick(world.random, 6) === 0) life.left = 1 + pick(world.random, 12);

@@ -1,6 +1,5 @@
 import type { UsageMeter } from '../../connector/data-plane/ports.ts';
 import { type OpenedBlockMeter, openBlockMeter } from '../../connector/metering/block-meter.ts';
-import { workerJournal } from '../../connector/metering/service.ts';
 import type { AppError } from '../../contracts/errors.ts';
 import type { UsageClose, UsageOpen } from '../../contracts/ledger/usage-entry.ts';
 import { type Clock, systemClock } from '../../kernel/clock.ts';
@@ -13,7 +12,7 @@ export const startBlockWorker = async (
   number: number,
   its: { readonly clock?: Clock; readonly segmentBytes?: number } = {},
 ): Promise<OpenedBlockMeter> => {
-  const journal = workerJournal(number);
+  const journal = party.metering.journalOf(number);
   const { files, marks } = party.options;
   party.metering.lender.disconnect(journal);
   return openBlockMeter({

@@ -12,7 +12,7 @@ import { createSqlUnstatedStore } from '../../connector/adapters/sql/unstated-st
 import { createSqlUsageStore } from '../../connector/adapters/sql/usage-store.ts';
 import type { PeerTransport } from '../../connector/exchange/ports.ts';
 import type { KeptStatement, MeteredAgreement, MeterRole, StatementRegistrar } from '../../connector/metering/ports.ts';
-import { type Metering, type MeteringOptions, startMetering } from '../../connector/metering/service.ts';
+import { type MeteringOptions, type SingleMetering, startMetering } from '../../connector/metering/service.ts';
 import { toBase64Url, utf8 } from '../../contracts/bytes.ts';
 import { AppError } from '../../contracts/errors.ts';
 import type { Did, ParticipantId } from '../../contracts/ids.ts';
@@ -134,7 +134,7 @@ export interface MeterParty extends AsyncDisposable {
   readonly rows: Sqlite<MeteringTables>;
   readonly registered: Parameters<StatementRegistrar['submit']>[0][];
   readonly options: MeteringOptions;
-  metering: Metering;
+  metering: SingleMetering;
   /** Starts again from rows, journal and never-twice file; the old one is left where it stood. */
   readonly restart: (changes?: Partial<MeteringOptions>) => Promise<void>;
 }
@@ -195,7 +195,7 @@ export const startMeterParty = async (network: MeterNetwork, its: PartyOptions):
     segmentBytes: 1 << 16,
     ...its.changes,
   });
-  const open = async (changes: Partial<MeteringOptions> = {}): Promise<Metering> => {
+  const open = async (changes: Partial<MeteringOptions> = {}): Promise<SingleMetering> => {
     const all = { ...(await options()), ...changes };
     const metering = await startMetering(its.mortal?.(all) ?? all);
     const routes = metering.routes({
