@@ -20,6 +20,7 @@ import { openDatabase, openWakeups } from '../kernel/sql/database.ts';
 import { createLeases, type Leases, type LeaseTable, leasedTurns, leaseMigrations } from '../kernel/sql/leases.ts';
 import { migrate } from '../kernel/sql/migrate.ts';
 import { outboxMigrations } from '../kernel/sql/outbox.ts';
+import { type PartCallTable, partCallMigrations } from '../kernel/sql/part-calls.ts';
 import { sqlUsedTokens } from '../kernel/sql/used-tokens.ts';
 import type { Wakeups } from '../kernel/wakeups.ts';
 import { createSecretSeal, cursorLabel, type SecretSeal } from './adapters/crypto/secret-seal.ts';
@@ -50,7 +51,8 @@ export type ConnectorTables = ProcessTables &
   MeteringTables &
   RegistrationTables &
   FollowedTables &
-  LeaseTable;
+  LeaseTable &
+  PartCallTable;
 
 export interface BaseOptions {
   readonly config: ConnectorConfig;
@@ -137,6 +139,7 @@ const openRows = async ({
   await migrate(db, 'registration', registrationMigrations);
   await migrate(db, 'followed', followedMigrations);
   await migrate(db, 'lease', leaseMigrations);
+  await migrate(db, 'part-call', partCallMigrations);
   const wakeups = own(await openWakeups({ url, log, clock }));
   return { db, relaxed, isShared, wakeups };
 };
