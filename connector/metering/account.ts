@@ -5,7 +5,17 @@ import type { UsageClose, UsageExt, UsageOpen } from '../../contracts/ledger/usa
 import { formatTime, parseTime } from '../../contracts/time.ts';
 import { unknownHave } from './counts.pure.ts';
 import type { HeldRecord, KeptStatement, Load, MeteredAgreement, StoredAccount } from './ports.ts';
-import { concededBeyond, costOf, minus, nothing, plus, type Rates, ratesOf, reservation } from './window.pure.ts';
+import {
+  concededBeyond,
+  costOf,
+  loadOf,
+  minus,
+  nothing,
+  plus,
+  type Rates,
+  ratesOf,
+  reservation,
+} from './window.pure.ts';
 
 /** One side of an agreement while the connector runs: what was opened and is not settled, and what that exposes. */
 
@@ -136,16 +146,6 @@ export const unknownClose = (
   units: {},
 });
 
-/** What a closed access exposes. At the consumer only what it may owe: what a provider refused is never stated. */
-export const loadOfClose = (account: Account, close: UsageClose): Load => {
-  if (account.info.role === 'consumer' && Object.keys(close.units).length === 0) return nothing;
-  return {
-    requests: close.part === 1 ? 1 : 0,
-    bytes: close.bytes,
-    cost: costOf(account.rates, close.units),
-  };
-};
-
 /** What is lent and not brought back, by all journals. */
 export const lentOf = ({ blocks }: Account): Load =>
   [...blocks.values()].reduce((sum, { load }) => plus(sum, load), nothing);
@@ -192,7 +192,7 @@ const waits = (account: Account, access: Access): boolean =>
 
 export const closeAccess = (account: Account, access: Access, close: UsageClose, at: number, place: number): void => {
   release(account, access.exposed);
-  access.exposed = loadOfClose(account, close);
+  access.exposed = loadOf(account.info.role, account.rates, close);
   access.close = close;
   access.closePlace = place;
   access.closedAt = at;

@@ -21,6 +21,7 @@ import {
   type Limits,
   least,
   leastBytes,
+  loadOf,
   minus,
   nothing,
   plus,
@@ -316,13 +317,14 @@ const shipTo = async (
   accesses: readonly ShippedAccess[],
 ): Promise<void> => {
   const { journal } = line;
+  const account = await state.open(key);
+  if (account === undefined) throw new AppError('invariant-broken', { detail: 'an account is not there' });
   const placed = accesses.map(({ open, close, closedAt, openPlace }) => {
     state.place += 1;
-    return { open, close, closedAt, openPlace, journal, place: state.place };
+    const load = loadOf(account.info.role, account.rates, close);
+    return { open, close, closedAt, load, openPlace, journal, place: state.place };
   });
   const answers = await state.unstated.put(key, placed);
-  const account = await state.open(key);
-  if (account === undefined) return;
   const kept: UnstatedAccess[] = [];
   for (const [index, one] of placed.entries()) {
     const shipped = accesses[index];

@@ -2,6 +2,7 @@ import type { Did, ParticipantId } from '../../contracts/ids.ts';
 import type { Json } from '../../contracts/json.ts';
 import type { Assurance } from '../../contracts/ledger/agreement.ts';
 import type { AccessFacts, DraftRow, StatementDraft } from '../../contracts/ledger/draft.ts';
+import type { Units } from '../../contracts/ledger/forms.ts';
 import type { GeneralJws, JwsType } from '../../contracts/ledger/jws.ts';
 import type { PricePlan } from '../../contracts/ledger/price-plan.ts';
 import type { Have, StatementSums, UsageStatement } from '../../contracts/ledger/statement.ts';
@@ -74,12 +75,14 @@ export interface JournalMarkStore {
   readonly set: (journal: string, segment: number) => Promise<void>;
 }
 
-/** An access that is complete in the journal of a worker. */
+/** An access that is complete in a journal. */
 export interface UnstatedAccess {
   /** Without its proof: that stays in the journal. */
   readonly open: UsageOpen;
   readonly close: UsageClose;
   readonly closedAt: number;
+  /** What it exposes until it is settled. */
+  readonly load: Load;
   /** The journal that holds it, and where it was opened there. */
   readonly journal: string;
   readonly openPlace: number;
@@ -95,10 +98,13 @@ export type PutAccess = 'new' | 'kept' | 'settled' | 'doubled';
 
 /** Accesses out of the journals of workers that no complete statement holds. Each (account, request, part) stands once. */
 export interface UnstatedStore {
-  /** All of them or none; durable when it returns. One answer for each, in order. */
+  /** All of them or none; durable when it returns. One answer for each, in order. The account counts those that are new. */
   readonly put: (key: AccountKey, accesses: readonly UnstatedAccess[]) => Promise<readonly PutAccess[]>;
-  /** What waits to be stated, in order of place. */
-  readonly list: (key: AccountKey) => Promise<readonly UnstatedAccess[]>;
+  /**
+   * What waits to be stated, in order of place. With `known`, the highest place that was seen of each journal, only what
+   * stands beyond it.
+   */
+  readonly list: (key: AccountKey, known?: ReadonlyMap<string, number>) => Promise<readonly UnstatedAccess[]>;
   /** These count as stated, though nobody knows in which statement; those that are not here are passed over. */
   readonly settle: (
     key: AccountKey,
@@ -106,6 +112,74 @@ export interface UnstatedStore {
   ) => Promise<void>;
   /** The highest place of what is here. */
   readonly lastPlace: () => Promise<number | undefined>;
+}
+
+/** What one journal has of an agreement's window. */
+export interface WindowBlock {
+  readonly agreement: string;
+  readonly journal: string;
+  readonly load: Load;
+  /** Accesses that were counted ahead and are not in `opened` of the account yet. */
+  readonly counted: number;
+}
+
+/** An account with what every journal together opened under it, and has of it. */
+export interface WindowAccount extends StoredAccount {
+  /** Its final statement is complete. */
+  readonly isClosed: boolean;
+  /** Accesses that were ever handed over, and the bytes that they sent. */
+  readonly opened: number;
+  readonly sent: number;
+  readonly blocks: readonly WindowBlock[];
+}
+
+/** One agreement of those that count against the windows of a counterparty. */
+export interface Exposure {
+  readonly agreement: string;
+  readonly pricePlan: PricePlan | null;
+  readonly isEnded: boolean;
+  /** What waits to be stated, in dispute or not, and was not written off. */
+  readonly waiting: Load;
+  readonly blocks: readonly WindowBlock[];
+  readonly conceded: Load;
+  /** Of the newest complete statement; not looked up where nothing was conceded. */
+  readonly totals: Units;
+}
+
+/** What a transaction over windows reads and writes; what it read still holds when it commits. */
+export interface WindowRows {
+  /** The newest line of a journal. */
+  readonly line: (journal: string) => Promise<string | undefined>;
+  /** From now on this is the newest line. */
+  readonly take: (journal: string, line: string) => Promise<void>;
+  /** By digest alone: a journal knows no participant. */
+  readonly account: (role: MeterRole, agreement: string) => Promise<WindowAccount | undefined>;
+  /** Every agreement with the same counterparty in the same role that exposes anything. */
+  readonly exposures: (account: WindowAccount) => Promise<readonly Exposure[]>;
+  /** When the oldest access closed that the next statement should hold: not in dispute, and charged where we are the consumer. */
+  readonly oldestAt: (account: WindowAccount) => Promise<number | null>;
+  /** What a journal has of an account; null ends the block. */
+  readonly setBlock: (
+    info: MeteredAgreement,
+    journal: string,
+    block: Pick<WindowBlock, 'load' | 'counted'> | null,
+  ) => Promise<void>;
+  /** Ends every block of a journal; the answer is whose they were. */
+  readonly endBlocks: (journal: string) => Promise<readonly AccountKey[]>;
+  /** As `UnstatedStore.put`. */
+  readonly put: UnstatedStore['put'];
+}
+
+/** Windows of agreements in rows, of which many processes lease (ledger §8). */
+export interface WindowStore {
+  /** All of it or nothing, durable when it returns, as if nobody else worked meanwhile; `work` may run more than once. */
+  readonly transact: <Value>(work: (rows: WindowRows) => Promise<Value>) => Promise<Value>;
+  /** The first of so many places that nobody else has; each call answers higher ones, all of them below zero. */
+  readonly places: (count: number) => Promise<number>;
+  /** The journals that have something of this window. */
+  readonly blocks: (key: AccountKey) => Promise<readonly string[]>;
+  /** Accounts without a complete final statement that ended, of which something is lent, or waits to be stated. */
+  readonly busy: () => Promise<readonly AccountKey[]>;
 }
 
 /** A row of a statement with what is needed to rebuild its record without the journal. */

@@ -1,5 +1,6 @@
 import type { PricePlan } from '../../contracts/ledger/price-plan.ts';
-import type { Load } from './ports.ts';
+import type { UsageClose } from '../../contracts/ledger/usage-entry.ts';
+import type { Load, MeterRole } from './ports.ts';
 
 /**
  * The exposure window (ledger §8): what is reserved, unacknowledged, in dispute or conceded may not exceed it. Kept in plain
@@ -49,6 +50,12 @@ export const costOf = (rates: Rates, units: Readonly<Record<string, string>>): n
   for (const unit in units) cost += (rates[unit] ?? 0) * Number(units[unit]);
   return cost;
 };
+
+/** What a closed access exposes. At the consumer only what it may owe: what a provider refused is never stated. */
+export const loadOf = (role: MeterRole, rates: Rates, { part, bytes, units }: UsageClose): Load =>
+  role === 'consumer' && Object.keys(units).length === 0
+    ? nothing
+    : { requests: part === 1 ? 1 : 0, bytes, cost: costOf(rates, units) };
 
 /** What an access is reserved for before anybody knows what it brings. */
 export const reservation = (rates: Rates, part: number, bytes: number): Load => {

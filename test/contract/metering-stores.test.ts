@@ -10,6 +10,7 @@ import {
 import { type MeteringTables, meteringMigrations } from '../../connector/adapters/sql/metering-tables.ts';
 import { createSqlUnstatedStore } from '../../connector/adapters/sql/unstated-store.ts';
 import { createSqlUsageStore } from '../../connector/adapters/sql/usage-store.ts';
+import { createSqlWindowStore } from '../../connector/adapters/sql/window-store.ts';
 import type {
   AccountKey,
   DisputeStore,
@@ -24,6 +25,7 @@ import type {
   UnstatedAccess,
   UnstatedStore,
   UsageStore,
+  WindowStore,
 } from '../../connector/metering/ports.ts';
 import type { ParticipantId } from '../../contracts/ids.ts';
 import type { StatementSums, UsageStatement } from '../../contracts/ledger/statement.ts';
@@ -40,6 +42,7 @@ interface Stores {
   readonly usage: UsageStore;
   readonly disputes: DisputeStore;
   readonly unstated: UnstatedStore;
+  readonly windows: WindowStore;
 }
 
 const adapters: Readonly<Record<string, () => Promise<Stores>>> = onDatabases(async (db: Kysely<MeteringTables>) => {
@@ -52,6 +55,7 @@ const adapters: Readonly<Record<string, () => Promise<Stores>>> = onDatabases(as
     usage: createSqlUsageStore(db),
     disputes: createSqlDisputeStore(db),
     unstated: createSqlUnstatedStore(db),
+    windows: createSqlWindowStore(db),
   };
 });
 
@@ -328,9 +332,31 @@ describe.each(Object.entries(adapters))('DisputeStore on %s', (_name, create) =>
 describe.each(Object.entries(adapters))('UnstatedStore on %s', (_name, create) => {
   const accessOf = (place: number, changes: Partial<UnstatedAccess> = {}): UnstatedAccess => {
     const open = openEntry(key.agreement, { proof: '' });
-    const access = { open, close: closeEntry(open), closedAt: open.at + 5, journal: 'provider.1', openPlace: 40 };
+    const load = { requests: 1, bytes: 3, cost: 0.0025 };
+    const access = { open, close: closeEntry(open), closedAt: open.at + 5, load, journal: 'provider.1', openPlace: 40 };
     return { ...access, place, ...changes };
   };
+
+  test('the account counts what is new, for good', async () => {
+    const { accounts, statements, unstated, windows } = await create();
+    await accounts.put(info);
+    const counted = async () => {
+      const account = await windows.transact((rows) => rows.account('provider', key.agreement));
+      return [account?.opened, account?.sent];
+    };
+    const a = accessOf(1);
+    const open = { ...openEntry(key.agreement, { proof: '' }), part: 2 };
+    const b = { ...accessOf(2), open, close: closeEntry(open, 'abcdef') };
+    await unstated.put(key, [a, b]);
+    expect(await counted()).toEqual([1, 9]);
+    await unstated.put(key, [{ ...a, place: 7 }, accessOf(8), { ...a, journal: 'provider.2', place: 9 }]);
+    expect(await counted()).toEqual([2, 12]);
+    const rows = [rowOf(1, { request: a.open.request, at: formatTime(a.open.at) })];
+    await statements.save(key, statementOf(1, { rows }));
+    await statements.index(key, 1);
+    expect(await unstated.put(key, [a])).toEqual(['settled']);
+    expect(await counted()).toEqual([2, 12]);
+  });
 
   test('what is put is listed in order of place, once, under its own key alone', async () => {
     const { unstated } = await create();
@@ -342,6 +368,25 @@ describe.each(Object.entries(adapters))('UnstatedStore on %s', (_name, create) =
     expect(await unstated.lastPlace()).toBe(-(2 ** 40) + 7);
     for (const other of others) expect(await unstated.list(other)).toEqual([]);
     expect(await unstated.put(others[0] ?? key, [a])).toEqual(['new']);
+  });
+
+  test('what stands beyond the known places of each journal is listed alone', async () => {
+    const { unstated } = await create();
+    const names = ['provider.a', 'provider.b', 'provider.b.1', 'provider.c'];
+    for (const [index, journal] of names.entries())
+      await unstated.put(key, [accessOf(10 * index + 1, { journal }), accessOf(10 * index + 2, { journal })]);
+    const placesBeyond = async (known: Record<string, number>) =>
+      (await unstated.list(key, new Map(Object.entries(known)))).map(({ place }) => place);
+    expect(await placesBeyond({})).toEqual([1, 2, 11, 12, 21, 22, 31, 32]);
+    expect(await placesBeyond({ 'provider.b': 11 })).toEqual([1, 2, 12, 21, 22, 31, 32]);
+    expect(await placesBeyond({ 'provider.c': 31, 'provider.a': 2, 'provider.b.1': 22 })).toEqual([11, 12, 32]);
+    const [all] = [{ 'provider.a': 2, 'provider.b': 12, 'provider.b.1': 22, 'provider.c': 32, 'provider.z': 0 }];
+    expect(await placesBeyond(all)).toEqual([]);
+    await unstated.settle(
+      key,
+      (await unstated.list(key)).slice(0, 1).map(({ open }) => open),
+    );
+    expect(await placesBeyond({ 'provider.b': 12 })).toEqual([2, 21, 22, 31, 32]);
   });
 
   test('what counts as stated waits no more, and stays settled when it is put again', async () => {
@@ -384,5 +429,96 @@ describe.each(Object.entries(adapters))('UnstatedStore on %s', (_name, create) =
     const foreign = { ...again, journal: 'provider.2', open: { ...again.open, at: again.open.at + 1 } };
     expect(await unstated.put(key, [foreign])).toEqual(['doubled']);
     expect(await unstated.list(key)).toEqual([waiting]);
+  });
+});
+
+describe.each(Object.entries(adapters))('WindowStore on %s', (_name, create) => {
+  const block = { load: { requests: 5, bytes: 2 ** 40, cost: 1.5 }, counted: 2 };
+
+  test('a block stands under its account and journal until it is ended', async () => {
+    const { accounts, windows } = await create();
+    await accounts.put(info);
+    expect(await windows.blocks(key)).toEqual([]);
+    await windows.transact((rows) => rows.setBlock(info, 'provider.a', block));
+    await windows.transact((rows) => rows.setBlock(info, 'provider.b', { ...block, counted: 3 }));
+    await windows.transact((rows) => rows.setBlock(info, 'provider.b', block));
+    expect(await windows.blocks(key)).toEqual(['provider.a', 'provider.b']);
+    const account = await windows.transact((rows) => rows.account('provider', key.agreement));
+    expect(account).toMatchObject({ info, isEnded: false, isClosed: false, opened: 0, sent: 0 });
+    expect(account?.blocks).toEqual(
+      ['provider.a', 'provider.b'].map((journal) => ({ agreement: key.agreement, journal, ...block })),
+    );
+    for (const other of others) expect(await windows.blocks(other)).toEqual([]);
+    expect(await windows.transact((rows) => rows.account('consumer', key.agreement))).toBeUndefined();
+    expect(await windows.transact((rows) => rows.endBlocks('provider.a'))).toEqual([key]);
+    expect(await windows.transact((rows) => rows.endBlocks('provider.a'))).toEqual([]);
+    await windows.transact((rows) => rows.setBlock(info, 'provider.b', null));
+    expect(await windows.blocks(key)).toEqual([]);
+  });
+
+  test('a transaction that fails leaves nothing behind', async () => {
+    const { windows } = await create();
+    const failing = windows.transact(async (rows) => {
+      await rows.take('provider.a', 'one');
+      await rows.setBlock(info, 'provider.a', block);
+      throw new Error('changed my mind');
+    });
+    await expect(failing).rejects.toThrow('changed my mind');
+    expect(await windows.blocks(key)).toEqual([]);
+    expect(await windows.transact((rows) => rows.line('provider.a'))).toBeUndefined();
+  });
+
+  test('the newest line of a journal is the one that took it last', async () => {
+    const { windows } = await create();
+    await windows.transact((rows) => rows.take('provider.a', 'one'));
+    await windows.transact((rows) => rows.take('provider.b', 'two'));
+    await windows.transact((rows) => rows.take('provider.a', 'three'));
+    expect(await windows.transact((rows) => rows.line('provider.a'))).toBe('three');
+    expect(await windows.transact((rows) => rows.line('provider.b'))).toBe('two');
+  });
+
+  test('places grow, below zero, and no two have the same', async () => {
+    const { windows } = await create();
+    const firsts = await Promise.all(Array.from({ length: 4 }, () => windows.places(2 ** 20)));
+    const sorted = firsts.toSorted((a, b) => a - b);
+    expect(sorted.map((first, index) => first - (sorted[0] ?? 0) - index * 2 ** 20)).toEqual([0, 0, 0, 0]);
+    expect(sorted.at(-1)).toBeLessThan(0);
+    expect(await windows.places(5)).toBe((sorted.at(-1) ?? 0) + 2 ** 20);
+  });
+
+  test('accounts are busy with a block, with what waits, or without their last statement', async () => {
+    const { accounts, statements, unstated, windows } = await create();
+    const [idle, lent, waits, ended, over] = ['idle', 'lent', 'waits', 'ended', 'over'].map((name) =>
+      agreementFor('provider', { name }),
+    ) as [typeof info, typeof info, typeof info, typeof info, typeof info];
+    for (const one of [idle, lent, waits, ended, over]) await accounts.put(one);
+    const openOf = ({ agreement }: typeof info) => openEntry(agreement, { proof: '' });
+    const put = async (one: typeof info, open = openOf(one)) => {
+      const load = { requests: 1, bytes: 3, cost: 0 };
+      const access = {
+        open,
+        close: closeEntry(open),
+        closedAt: 1,
+        load,
+        journal: 'provider.a',
+        openPlace: 1,
+        place: -1,
+      };
+      await unstated.put(one, [access]);
+      return open;
+    };
+    await windows.transact((rows) => rows.setBlock(lent, 'provider.a', block));
+    await put(waits);
+    await accounts.change(ended, { isEnded: true });
+    await put(over);
+    await put(idle).then((open) => unstated.settle(idle, [open]));
+    await statements.save(over, statementOf(1, { payload: payloadOf(1, true) }));
+    const busy = await windows.busy();
+    expect(busy.map(({ agreement }) => agreement)).toEqual(
+      [lent, waits, ended].map(({ agreement }) => agreement).toSorted(),
+    );
+    expect(busy.find(({ agreement }) => agreement === lent.agreement)).toEqual({ ...key, agreement: lent.agreement });
+    await statements.index(over, 1);
+    expect(await unstated.list(over)).toEqual([]); // behind the last statement nothing waits
   });
 });

@@ -57,6 +57,11 @@ const open = async (db: Kysely<RetentionTables>) => {
       closed,
       conceded: '{}',
       settled_before: 0,
+      peer: 'c',
+      currency: '',
+      gave_up: 0,
+      opened: 0,
+      sent: 0,
     };
     await db.insertInto('usage_account').values(values).execute();
   };

@@ -15,6 +15,7 @@ import type {
   StoredAccount,
 } from '../../metering/ports.ts';
 import type { MeteringTables } from './metering-tables.ts';
+import { settleRest } from './unstated-store.ts';
 import { indexRows } from './usage-store.ts';
 
 /** Accounts, drafts and statements over SQL. What stands in our own columns was written here, so its forms are known. */
@@ -25,7 +26,13 @@ const none: Load = { requests: 0, bytes: 0, cost: 0 };
 
 export const columnsOf = ({ participant, role, agreement }: AccountKey) => ({ participant, role, agreement });
 
-const accountOf = (row: MeteringTables['usage_account']): StoredAccount => ({
+/** What was conceded, and whether anything was: that is what counts against a window for good. */
+const concededColumns = (conceded: Load) => {
+  const text = JSON.stringify(conceded);
+  return { conceded: text, gave_up: text === JSON.stringify(none) ? 0 : 1 };
+};
+
+export const accountOf = (row: MeteringTables['usage_account']): StoredAccount => ({
   info: {
     participant: row.participant as ParticipantId,
     role: row.role,
@@ -73,8 +80,12 @@ export const createSqlMeterAccountStore = (db: MeteringDb): MeterAccountStore =>
         started_at: info.startedAt,
         ended: 0,
         closed: 0,
-        conceded: JSON.stringify(none),
+        ...concededColumns(none),
         settled_before: 0,
+        peer: info.role === 'provider' ? info.consumer : info.provider,
+        currency: info.pricePlan?.currency ?? '',
+        opened: 0,
+        sent: 0,
       })
       .onConflict((conflict) => conflict.doNothing())
       .execute();
@@ -82,7 +93,7 @@ export const createSqlMeterAccountStore = (db: MeteringDb): MeterAccountStore =>
   change: async (key, { isEnded, conceded, settledBefore }) => {
     await updateAccount(db, key, {
       ...(isEnded === undefined ? {} : { ended: 1 }),
-      ...(conceded === undefined ? {} : { conceded: JSON.stringify(conceded) }),
+      ...(conceded === undefined ? {} : concededColumns(conceded)),
       ...(settledBefore === undefined ? {} : { settled_before: settledBefore }),
     });
   },
@@ -101,7 +112,7 @@ export const createSqlMeterAccountStore = (db: MeteringDb): MeterAccountStore =>
       await db
         .selectFrom('usage_account')
         .selectAll()
-        .where((its) => its.or([its('closed', '=', 0), its('conceded', '<>', JSON.stringify(none))]))
+        .where((its) => its.or([its('closed', '=', 0), its('gave_up', '=', 1)]))
         .execute()
     ).map(accountOf),
   list: async (participant) =>
@@ -336,8 +347,7 @@ export const createSqlStatementStore = (db: MeteringDb): StatementStore => {
           await putStatement(transaction, key, statement);
           await deleteDrafts(transaction, key, Number(statement.payload.seq));
           if (more.held !== undefined) await replaceHeld(transaction, key, more.held);
-          if (more.conceded !== undefined)
-            await updateAccount(transaction, key, { conceded: JSON.stringify(more.conceded) });
+          if (more.conceded !== undefined) await updateAccount(transaction, key, concededColumns(more.conceded));
           if (statement.state === 'complete' && statement.payload.final)
             await updateAccount(transaction, key, { ended: 1, closed: 1 });
         });
@@ -364,6 +374,7 @@ export const createSqlStatementStore = (db: MeteringDb): StatementStore => {
       if (statement?.state !== 'complete' || statement.rows === null) return;
       await indexRows(db, key, seq, statement.rows);
       await setStatement(db, key, seq, { record_rows: null });
+      if (statement.payload.final) await settleRest(db, key);
     },
     handedOver: (key, seq) => setStatement(db, key, seq, { leaf_key: null }),
   };

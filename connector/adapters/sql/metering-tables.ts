@@ -1,6 +1,7 @@
 import type { Assurance } from '../../../contracts/ledger/agreement.ts';
 import type { Migration } from '../../../kernel/sql/migrate.ts';
 import type { MeterRole } from '../../metering/ports.ts';
+import { upgradeToLeasedWindows } from './window-tables.ts';
 
 /** What metering keeps in rows: accounts, drafts, statements, the records of complete ones, evidence of disputes. */
 
@@ -23,6 +24,14 @@ export interface MeteringTables {
     closed: number;
     conceded: string;
     settled_before: number;
+    /** The counterparty's DID, and the currency of the plan or ''. */
+    peer: string;
+    currency: string;
+    /** 1: something was conceded and not written off. */
+    gave_up: number;
+    /** Accesses that were handed over so far, and their bytes. */
+    opened: number;
+    sent: number;
   };
   /** `role`: the name of the journal, which is that of its role where there is one. */
   usage_mark: { role: string; segment: number };
@@ -37,7 +46,23 @@ export interface MeteringTables {
     settled: number;
     opened: string;
     closed: string;
+    peer: string;
+    load_requests: number;
+    load_bytes: number;
+    load_cost: number;
   };
+  /** The newest line of each journal. */
+  window_line: { journal: string; line: string };
+  window_block: KeyColumns & {
+    journal: string;
+    peer: string;
+    requests: number;
+    bytes: number;
+    cost: number;
+    counted: number;
+  };
+  /** One row: the first place that nobody has. */
+  window_place: { name: string; next: number };
   statement_draft: KeyColumns & { seq: number; digest: string; body: string };
   held_record: KeyColumns & {
     request: string;
@@ -219,4 +244,5 @@ export const meteringMigrations: readonly Migration<MeteringTables>[] = [
         .execute();
     },
   },
+  { name: '2026-11-26-leased-windows', up: upgradeToLeasedWindows },
 ];

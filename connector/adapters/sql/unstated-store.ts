@@ -1,4 +1,4 @@
-import type { Kysely } from 'kysely';
+import type { ExpressionBuilder, Kysely } from 'kysely';
 import { formatTime } from '../../../contracts/time.ts';
 import type { AccountKey, PutAccess, UnstatedAccess, UnstatedStore } from '../../metering/ports.ts';
 import type { MeteringTables } from './metering-tables.ts';
@@ -12,7 +12,7 @@ const rowsPerStep = 100;
 
 const nameOf = ({ request, part }: { readonly request: string; readonly part: number }): string => `${request} ${part}`;
 
-const valuesOf = ({ participant, role, agreement }: AccountKey, its: UnstatedAccess): Row => ({
+const valuesOf = ({ participant, role, agreement }: AccountKey, peer: string, its: UnstatedAccess): Row => ({
   participant,
   role,
   agreement,
@@ -25,12 +25,17 @@ const valuesOf = ({ participant, role, agreement }: AccountKey, its: UnstatedAcc
   settled: 0,
   opened: JSON.stringify(its.open),
   closed: JSON.stringify(its.close),
+  peer,
+  load_requests: its.load.requests,
+  load_bytes: its.load.bytes,
+  load_cost: its.load.cost,
 });
 
 const accessOf = (row: Row): UnstatedAccess => ({
   open: JSON.parse(row.opened),
   close: JSON.parse(row.closed),
   closedAt: Number(row.closed_at),
+  load: { requests: Number(row.load_requests), bytes: Number(row.load_bytes), cost: row.load_cost },
   journal: row.journal,
   openPlace: Number(row.open_place),
   place: Number(row.place),
@@ -91,18 +96,91 @@ const putStep = async (db: Db, key: AccountKey, all: readonly Row[]): Promise<Pu
   return answers;
 };
 
+/** What the account counts for good: everything that was ever handed over, once. */
+const countNew = async (
+  db: Db,
+  { participant, role, agreement }: AccountKey,
+  accesses: readonly UnstatedAccess[],
+): Promise<void> => {
+  if (accesses.length === 0) return;
+  const opened = accesses.filter(({ open }) => open.part === 1).length;
+  const sent = accesses.reduce((sum, { close }) => sum + close.bytes, 0);
+  await db
+    .updateTable('usage_account')
+    .set(({ eb }) => ({ opened: eb('opened', '+', opened), sent: eb('sent', '+', sent) }))
+    .where('participant', '=', participant)
+    .where('role', '=', role)
+    .where('agreement', '=', agreement)
+    .execute();
+};
+
+/** `UnstatedStore.put`, inside a transaction. */
+export const putAccesses = async (
+  db: Db,
+  key: AccountKey,
+  accesses: readonly UnstatedAccess[],
+): Promise<readonly PutAccess[]> => {
+  const account = await db
+    .selectFrom('usage_account')
+    .select('peer')
+    .where('participant', '=', key.participant)
+    .where('role', '=', key.role)
+    .where('agreement', '=', key.agreement)
+    .executeTakeFirst();
+  const answers: PutAccess[] = [];
+  for (let start = 0; start < accesses.length; start += rowsPerStep) {
+    const step = accesses.slice(start, start + rowsPerStep).map((one) => valuesOf(key, account?.peer ?? '', one));
+    answers.push(...(await putStep(db, key, step)));
+  }
+  await countNew(
+    db,
+    key,
+    accesses.filter((_, index) => answers[index] === 'new'),
+  );
+  return answers;
+};
+
+type Where = ExpressionBuilder<MeteringTables, 'unstated_access'>;
+
+/** What stands beyond the places that are known: behind them in their journals, and all of every other journal. */
+const isBeyond = (its: Where, known: ReadonlyMap<string, number>) => {
+  const journals = [...known.keys()].toSorted((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b)));
+  const between = [undefined, ...journals].map((after, index) =>
+    its.and([
+      ...(after === undefined ? [] : [its('journal', '>', after)]),
+      ...(journals[index] === undefined ? [] : [its('journal', '<', journals[index])]),
+    ]),
+  );
+  const behind = [...known].map(([journal, place]) =>
+    its.and([its('journal', '=', journal), its('place', '>', place)]),
+  );
+  return its.or([...between, ...behind]);
+};
+
+const list = async (db: Db, key: AccountKey, known: ReadonlyMap<string, number>): Promise<UnstatedAccess[]> => {
+  const rows = await at(db, key)
+    .waiting.selectAll()
+    .where('settled', '=', 0)
+    .$if(known.size > 0, (query) => query.where((its) => isBeyond(its, known)))
+    .execute();
+  return rows.map(accessOf).sort((a, b) => a.place - b.place);
+};
+
+/** Behind a final statement nothing waits any more. */
+export const settleRest = async (db: Db, { participant, role, agreement }: AccountKey): Promise<void> => {
+  await db
+    .updateTable('unstated_access')
+    .set({ settled: 1 })
+    .where('participant', '=', participant)
+    .where('role', '=', role)
+    .where('agreement', '=', agreement)
+    .where('settled', '=', 0)
+    .execute();
+};
+
 export const createSqlUnstatedStore = (db: Db): UnstatedStore => ({
-  put: (key, accesses) =>
-    db.transaction().execute(async (transaction) => {
-      const answers: PutAccess[] = [];
-      for (let start = 0; start < accesses.length; start += rowsPerStep) {
-        const step = accesses.slice(start, start + rowsPerStep).map((one) => valuesOf(key, one));
-        answers.push(...(await putStep(transaction, key, step)));
-      }
-      return answers;
-    }),
-  list: async (key) =>
-    (await at(db, key).waiting.selectAll().where('settled', '=', 0).orderBy('place').execute()).map(accessOf),
+  put: (key, accesses) => db.transaction().execute((transaction) => putAccesses(transaction, key, accesses)),
+  list: (key, known = new Map()) => list(db, key, known),
   settle: (key, accesses) =>
     db.transaction().execute(async (transaction) => {
       for (const { request, part } of accesses)
