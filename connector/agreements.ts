@@ -91,6 +91,11 @@ export const meteredAgreement = async (
   };
 };
 
+/** From our last word until the agreement stands as being in force. */
+const isBeingFinalized = ({ process, data }: NegotiationRow): boolean =>
+  process.role === 'provider' &&
+  (process.state === 'VERIFIED' || (process.state === 'FINALIZED' && ['none', 'signed'].includes(data.status)));
+
 /** For transfers (dsp §6). */
 export const transferAgreements = (its: Negotiations): Agreements => ({
   find: async (participant, id) => {
@@ -106,7 +111,7 @@ export const transferAgreements = (its: Negotiations): Agreements => ({
       assurance,
       isInForce: status === 'in-force',
       overAfter: overAfterOf(row),
-      isBeingFinalized: row.process.role === 'provider' && row.process.state === 'VERIFIED',
+      isBeingFinalized: isBeingFinalized(row),
     };
   },
 });

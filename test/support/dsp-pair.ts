@@ -88,8 +88,8 @@ export interface PartyOptions {
   readonly registered?: RegisteredAgreements;
   /** A file for its rows, so that they outlive it; in memory unless said otherwise. */
   readonly path?: string;
-  /** Where the program dies: before or after the save with this number, counted from 1. */
-  readonly dieAt?: (save: number) => 'before' | 'after' | undefined;
+  /** Where the program dies: before or after the save with this number, counted from 1, of this row. */
+  readonly dieAt?: (save: number, row: NegotiationRow) => 'before' | 'after' | undefined;
   readonly clock?: Clock;
   readonly log?: Logger;
   readonly fullSync?: boolean;
@@ -186,7 +186,7 @@ const mortal = (store: NegotiationStore, dieAt: PartyOptions['dieAt'] = () => un
     ...store,
     save: async (change) => {
       saves += 1;
-      const when = dieAt(saves);
+      const when = dieAt(saves, change.row);
       if (when === 'before') throw new Error('the program died before a save');
       const result = await store.save(change);
       if (when === 'after') throw new Error('the program died after a save');
