@@ -30,7 +30,11 @@ export const createPublicApp = (routes: readonly Hono[], health: () => Health, m
 /** Before and after: our DID document, because whoever we speak to while we start asks for it; nothing else yet. */
 const documentsOnly = (documents: Hono): Hono => {
   const app = new Hono();
-  const notYet = () => problemResponse(new AppError('not-yet', { retryAfterSeconds: 1 }));
+  const notYet = () => {
+    const answer = problemResponse(new AppError('not-yet', { retryAfterSeconds: 1 }));
+    answer.headers.set('connection', 'close'); // behind the same address another process may be ready
+    return answer;
+  };
   app.onError((error) => problemResponse(error));
   app.get('/.well-known/did.json', (context) => documents.fetch(context.req.raw));
   app.all('*', notYet);

@@ -141,6 +141,16 @@ describe('resolving', () => {
     expect(site.asked).toHaveLength(2);
   });
 
+  test('is asked of another process where one cannot answer now', async () => {
+    let times = 0;
+    const { site, resolver } = await world((self) => {
+      times += 1;
+      return times === 1 ? new Response(null, { status: 503 }) : json(self.document);
+    });
+    expect(await resolver.resolve(site.did)).toBeDefined();
+    expect(site.asked).toHaveLength(2);
+  });
+
   test('an unknown kid forces one refresh a minute: a new key is found, a flood is not fetched for', async () => {
     const { site, resolver, clock } = await world();
     const next = keysOf(site.did, 21);

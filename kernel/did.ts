@@ -8,6 +8,7 @@ import { ed25519Spki, isEd25519Spki } from '../contracts/ledger/forms.ts';
 import { parsePeerTime } from '../contracts/time.ts';
 import type { Clock } from './clock.ts';
 import type { GuardedClient } from './http/client.ts';
+import { repeated } from './http/repeated.ts';
 import type { ParticipantKeys, PublicJwk, SigningKey } from './keys.ts';
 
 /** `did:web` documents: building ours (wire §1), resolving others' (dcp §4, credentials §5). */
@@ -293,13 +294,10 @@ export const createDidResolver = (options: DidResolverOptions): DidResolver => {
     const url = documentUrl(did, allowLoopbackHttp);
     if (url === undefined) return undefined;
     try {
-      const answer = await client.request({
-        method: 'GET',
-        url,
-        headers: { accept: 'application/did+json, application/json' },
-        timeoutMs,
-        maxBytes: maxDocumentBytes,
-      });
+      const headers = { accept: 'application/did+json, application/json' };
+      const answer = await repeated(() =>
+        client.request({ method: 'GET', url, headers, timeoutMs, maxBytes: maxDocumentBytes }),
+      );
       const isDocument = answer.status === 200 && documentTypes.test(answer.headers['content-type'] ?? '');
       const document = isDocument ? readDidDocument(did, textOf(answer.body) ?? '') : undefined;
       remember(did, document, document === undefined ? negativeMs : lifetimeOf(answer.headers['cache-control']));

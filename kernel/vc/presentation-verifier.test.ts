@@ -452,6 +452,17 @@ describe('presentations', () => {
     state.answer = undefined;
     show(membershipOf(about()));
     await ask();
+    expect(queries).toHaveLength(4);
+  });
+
+  test('one process of several that cannot answer now refuses nobody', async () => {
+    const { state, show, about, ask, queries } = await world();
+    show(membershipOf(about()));
+    state.answer = () => {
+      state.answer = undefined;
+      return new Response(null, { status: 503 });
+    };
+    await ask();
     expect(queries).toHaveLength(2);
   });
 });

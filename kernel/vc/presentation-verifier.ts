@@ -19,6 +19,7 @@ import type { Clock } from '../clock.ts';
 import { nodeCrypto } from '../crypto.ts';
 import type { DidResolver } from '../did.ts';
 import type { GuardedClient } from '../http/client.ts';
+import { repeated } from '../http/repeated.ts';
 import { type ReadJwt, readJwt, verifyByJose } from '../jwt.ts';
 import { presentationJwtType } from './present.ts';
 import type { PresentationVerifier } from './presentations.ts';
@@ -109,25 +110,28 @@ interface Exchange {
 
 type Tools = PresentationVerifierOptions & { readonly status: StatusLists };
 
-/** Asks the caller's credential service, once. */
+/** Asks the caller's credential service. */
 const query = async ({ tokens, resolver, client }: Tools, { caller, types }: Exchange): Promise<readonly unknown[]> => {
   const endpoint = (await resolver.resolve(caller.did))?.endpoint('CredentialService');
   if (endpoint === undefined) throw refused('the caller has no credential service');
-  const answer = await client.request({
-    method: 'POST',
-    url: `${endpoint.replace(/\/$/, '')}/presentations/query`,
-    headers: {
-      accept: 'application/json',
-      'content-type': 'application/json',
-      authorization: tokens.tokenFor({ audience: caller.did, token: caller.accessToken }),
-    },
-    body: JSON.stringify(dcpMessage('PresentationQueryMessage', { scope: types.map(scopeOfType) })),
-    timeoutMs: queryTimeoutMs,
-    maxBytes: maxAnswerBytes,
-  });
+  const body = JSON.stringify(dcpMessage('PresentationQueryMessage', { scope: types.map(scopeOfType) }));
+  const answer = await repeated(() =>
+    client.request({
+      method: 'POST',
+      url: `${endpoint.replace(/\/$/, '')}/presentations/query`,
+      headers: {
+        accept: 'application/json',
+        'content-type': 'application/json',
+        authorization: tokens.tokenFor({ audience: caller.did, token: caller.accessToken }), // it counts once
+      },
+      body,
+      timeoutMs: queryTimeoutMs,
+      maxBytes: maxAnswerBytes,
+    }),
+  );
   if (answer.status !== 200) throw refused(`the credential service answered ${answer.status}`);
-  const body: Json = parseJson(answer.body, { maxBytes: maxAnswerBytes, maxDepth: 16 });
-  const parsed = presentationResponseMessage.safeParse(body);
+  const read: Json = parseJson(answer.body, { maxBytes: maxAnswerBytes, maxDepth: 16 });
+  const parsed = presentationResponseMessage.safeParse(read);
   if (!parsed.success) throw refused('the answer is no presentation response');
   return parsed.data.presentation;
 };
