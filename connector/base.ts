@@ -19,7 +19,7 @@ import { openShared, type Shared } from '../kernel/shared.ts';
 import { openDatabase, openWakeups } from '../kernel/sql/database.ts';
 import { createLeases, type Leases, type LeaseTable, leasedTurns, leaseMigrations } from '../kernel/sql/leases.ts';
 import { migrate } from '../kernel/sql/migrate.ts';
-import { outboxMigrations } from '../kernel/sql/outbox.ts';
+import { createHandOver, outboxMigrations } from '../kernel/sql/outbox.ts';
 import { type PartCallTable, partCallMigrations } from '../kernel/sql/part-calls.ts';
 import { sqlUsedTokens } from '../kernel/sql/used-tokens.ts';
 import type { Wakeups } from '../kernel/wakeups.ts';
@@ -104,6 +104,8 @@ export interface Base extends BaseOptions {
   readonly newId: () => string;
   /** A bare UUIDv7: request ids. */
   readonly newUuid: () => string;
+  /** To the outbox of this process, once it is there. */
+  readonly handOver: ReturnType<typeof createHandOver>;
   /** Wakes the outbox of every process. */
   readonly wake: () => void;
 }
@@ -234,6 +236,7 @@ export const openBase = async (options: BaseOptions, own: Own): Promise<Base> =>
     broker: brokerOrigin === undefined ? undefined : { did: didOf(brokerOrigin), origin: brokerOrigin },
     newId: () => `urn:uuid:${newUuid()}`,
     newUuid,
+    handOver: createHandOver(),
     wake: () => wakeups.notify(outboxChannel),
   };
 };

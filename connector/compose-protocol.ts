@@ -200,10 +200,16 @@ const composeNegotiations = (
 
 /** The two protocols over one set of rows, ways out and watchers. */
 const composeProcesses = (base: Base, parts: ProtocolParts, catalog: ReturnType<typeof composeCatalog>) => {
-  const { did, clock, newId, log, transport, client, db } = base;
+  const { did, clock, newId, log, transport, client, db, handOver } = base;
   const sources: AgreementSources = {
-    negotiations: createSqlProcessStore(db, 'negotiations', base.isShared ? noCache() : createProcessCache(clock)),
-    transfers: createSqlProcessStore(db, 'transfers', base.isShared ? noCache() : createProcessCache(clock)),
+    negotiations: createSqlProcessStore(db, 'negotiations', {
+      handOver,
+      cache: base.isShared ? noCache() : createProcessCache(clock),
+    }),
+    transfers: createSqlProcessStore(db, 'transfers', {
+      handOver,
+      cache: base.isShared ? noCache() : createProcessCache(clock),
+    }),
     catalog: catalog.store,
     catalogs: catalog.catalogs,
     did,

@@ -58,6 +58,8 @@ export interface RunningConnector extends RunningService {
   readonly terminateDataWorker: (number: number) => Promise<void>;
 }
 
+/** Tasks under way at once: most of them wait for a peer. */
+const maxConcurrent = 128;
 const turnMs = 1_000;
 const turnedAtOnce = 100;
 
@@ -133,8 +135,11 @@ const build = async (config: ConnectorConfig, options: Required<ConnectorOptions
     await serveRoutes(management, { host: config.STEKKER_MANAGEMENT_HOST, port: config.STEKKER_MANAGEMENT_PORT }),
   );
   const handlers = { ...protocol.handlers, ...identity.handlers, ...usage.evidence?.handlers };
-  const outbox = own(startOutbox({ db: base.relaxed, clock, random, log, handlers, isAlone: !base.isShared }));
+  const outbox = own(
+    startOutbox({ db: base.relaxed, clock, random, log, handlers, isAlone: !base.isShared, maxConcurrent }),
+  );
   base.wakeups.listen(outboxChannel, outbox.wake);
+  base.handOver.lead(outbox);
   own(startRepeating({ everyMs: tidyMs, work: () => tidy(base, protocol.catalogRows), clock, log }));
   own(startRepeating({ everyMs: turnMs, work: () => turnAll(protocol.catalog.turn), clock, log }));
   const measured = measuredRoutes(base.metrics, clock);

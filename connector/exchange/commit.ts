@@ -90,16 +90,16 @@ export const fillPath = (path: string, row: { readonly peerPid: string | null })
 export const commit = async <State extends string, Kind extends string, Data>(
   its: ExchangeOptions<State, Kind, Data>,
   change: ProcessChange<State, Kind, Data>,
-): Promise<SaveResult> => {
+): Promise<Exclude<SaveResult, 'under-way'>> => {
   const result = await its.store.save(change);
-  if (result !== 'saved') return result;
+  if (result !== 'saved' && result !== 'under-way') return result;
   const { participant, pid, peer, process, updatedAt } = change.row;
   const { role, state, pending } = process;
   its.watch({ protocol: its.protocol, participant, pid, role, peer, state, at: updatedAt });
   const message = pending?.message ?? change.received?.id;
   its.log.info({ ...namesIn(its, change.row), state, pending: pending?.kind, message }, 'process changed');
-  if (change.send || change.work || change.tasks !== undefined) its.wake();
-  return result;
+  if (result === 'saved' && (change.send || change.work || change.tasks !== undefined)) its.wake();
+  return 'saved';
 };
 
 export const mustFind = async <State extends string, Kind extends string, Data>(
@@ -137,7 +137,7 @@ export type Step<State extends string, Kind extends string, Data, Result> =
   | { readonly change: ProcessChange<State, Kind, Data>; readonly result: Result }
   | { readonly change?: undefined; readonly result: Result };
 
-const failures: Readonly<Record<Exclude<SaveResult, 'saved' | 'conflict'>, () => AppError>> = {
+const failures: Readonly<Record<Exclude<SaveResult, 'saved' | 'under-way' | 'conflict'>, () => AppError>> = {
   'token-used': () => new AppError('unauthenticated'),
   'name-taken': () => new AppError('invariant-broken', { detail: 'a name of this process is taken' }),
 };

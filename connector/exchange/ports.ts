@@ -71,7 +71,8 @@ export interface LaterTask {
   readonly dueAt: number;
 }
 
-export type SaveResult = 'saved' | 'conflict' | 'name-taken' | 'token-used';
+/** `under-way`: saved, and the work that the change asks for has begun already, so that nobody need be woken. */
+export type SaveResult = 'saved' | 'under-way' | 'conflict' | 'name-taken' | 'token-used';
 
 /** Where a page begins and how long it may be. */
 export interface Page {

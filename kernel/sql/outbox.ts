@@ -72,15 +72,32 @@ export type TaskResult = 'done' | 'later';
 
 export type TaskHandler = (task: Task) => Promise<TaskResult>;
 
-/** Adds a task inside the transaction that asks for it; a task that is already there stays as it is. */
+/** A worker's right to a task: nobody else takes it until then. */
+export interface Lease {
+  readonly holder: string;
+  /** ms */
+  readonly until: number;
+}
+
+const nobody: Lease = { holder: '', until: 0 };
+
+/**
+ * Adds a task inside the transaction that asks for it, leased to a worker that has it handed over; a task that is already
+ * there stays as it is.
+ *
+ * @returns whether it was added.
+ */
 export const putTask = async <Tables extends OutboxTable>(
   db: Kysely<Tables>,
   task: Omit<Task, 'attempts'>,
   dueAt: number,
-): Promise<void> => {
-  await sql`insert into outbox (id, topic, participant, subject, due_at, attempts, leased_until)
-    values (${task.id}, ${task.topic}, ${task.participant}, ${task.subject}, ${dueAt}, 0, 0)
+  lease: Lease = nobody,
+): Promise<boolean> => {
+  const { numAffectedRows } = await sql`insert into outbox
+    (id, topic, participant, subject, due_at, attempts, leased_until, holder)
+    values (${task.id}, ${task.topic}, ${task.participant}, ${task.subject}, ${dueAt}, 0, ${lease.until}, ${lease.holder})
     on conflict (topic, id) do nothing`.execute(db);
+  return numAffectedRows === 1n;
 };
 
 /** The same, but a task that is there already becomes due at this time, unless it is due earlier. */
@@ -92,6 +109,36 @@ export const hurryTask = async <Tables extends OutboxTable>(
   await sql`insert into outbox (id, topic, participant, subject, due_at, attempts, leased_until)
     values (${task.id}, ${task.topic}, ${task.participant}, ${task.subject}, ${dueAt}, 0, 0)
     on conflict (topic, id) do update set due_at = excluded.due_at where outbox.due_at > excluded.due_at`.execute(db);
+};
+
+/** Room that a worker keeps for what a transaction is about to ask for. */
+export interface Reservation {
+  readonly lease: Lease;
+  /**
+   * Once, after the commit: begins these tasks, which nobody has to look for; none when the transaction failed. Their ids
+   * are never used again: when they are done their rows stay for a moment, until many are taken away at once.
+   */
+  readonly begin: (tasks: readonly Task[]) => void;
+}
+
+/** The short way from a transaction to the worker of the same process. */
+export interface HandOver {
+  /** Undefined while the worker has no room, or is not there: then its tasks are found in the rows, as others' are. */
+  readonly reserve: () => Reservation | undefined;
+}
+
+/** Where nobody takes tasks over. */
+export const noHandOver: HandOver = { reserve: () => undefined };
+
+/** A way that leads to a worker which is started later. */
+export const createHandOver = (): HandOver & { readonly lead: (to: HandOver) => void } => {
+  let way = noHandOver;
+  return {
+    reserve: () => way.reserve(),
+    lead: (to) => {
+      way = to;
+    },
+  };
 };
 
 export interface OutboxOptions {
@@ -117,7 +164,7 @@ interface Worker extends OutboxOptions {
   readonly leaseMs: number;
 }
 
-export interface OutboxWorker extends AsyncDisposable {
+export interface OutboxWorker extends AsyncDisposable, HandOver {
   /** Called after a commit that added tasks. */
   readonly wake: () => void;
 }
@@ -140,6 +187,8 @@ export const addTaskMetrics = (metrics: Metrics, db: Kysely<OutboxTable>, clock:
 };
 
 const ordinaryLeaseMs = 10_000;
+/** A worker that nobody wakes looks after so long: what is due later need not wake it. */
+export const looksAfterMs = 1_000;
 const firstPauseMs = 100;
 const longestPauseMs = 60_000;
 
@@ -228,70 +277,107 @@ const nextDue = async ({ db }: Worker, topics: readonly string[]): Promise<numbe
   return rows[0]?.due_at ?? Number.MAX_SAFE_INTEGER;
 };
 
+/** So many tasks that were handed over and are done are taken away at once, or what is done when the worker looks. */
+const clearedAtOnce = 100;
+
+/** Renews long before leases end: a database that is away for a moment costs none. */
+const createRenewal = (worker: Worker) => {
+  let renewedAt = worker.clock.now();
+  return async (): Promise<void> => {
+    const now = worker.clock.now();
+    if (now - renewedAt < worker.leaseMs / 4) return;
+    renewedAt = now;
+    await renewLeases(worker);
+  };
+};
+
+/** Tasks that are done and still in the rows: a crash lets them run again, as any other moment does. */
+const createDone = (worker: Worker) => {
+  let done: Task[] = [];
+  return {
+    count: () => done.length,
+    add: (task: Task): void => void done.push(task),
+    clear: async (): Promise<void> => {
+      const tasks = done;
+      done = [];
+      try {
+        await removeTasks(worker, tasks);
+      } catch (error) {
+        done = [...tasks, ...done];
+        throw error;
+      }
+    },
+  };
+};
+
 /** Starts the worker; disposing it lets the tasks under way end and starts no new ones. */
 export const startOutbox = (options: OutboxOptions): OutboxWorker => {
-  const { clock, log, handlers, random, maxConcurrent = 32, pollMs = 1_000, leaseMs = ordinaryLeaseMs } = options;
+  const {
+    clock,
+    log,
+    handlers,
+    random,
+    maxConcurrent = 32,
+    pollMs = looksAfterMs,
+    leaseMs = ordinaryLeaseMs,
+  } = options;
   const worker: Worker = { ...options, leaseMs, holder: Buffer.from(random.bytes(16)).toString('hex') };
   const topics = Object.keys(handlers);
   const stopped = new AbortController();
   const running = new Set<Promise<void>>();
-  /** Done, and still in the rows: a crash lets them run again, as any other moment does. */
-  let done: Task[] = [];
-  let renewedAt = clock.now();
+  const done = createDone(worker);
+  const renew = createRenewal(worker);
+  let isReady = options.isAlone !== true;
   let awake = Promise.withResolvers<void>();
   const wake = () => awake.resolve();
+  const room = () => maxConcurrent - running.size;
 
-  const start = (task: Task): void => {
-    const work = runTask(worker, task).then(
-      (result) => void (result === 'done' && done.push(task)),
-      (error: unknown) => log.error({ error, id: task.id }, 'a task could not be put back'),
-    );
+  const track = (work: Promise<void>): void => {
     const tracked: Promise<void> = work.finally(() => {
+      if (room() <= 0 || done.count() >= clearedAtOnce) wake();
       running.delete(tracked);
-      wake();
     });
     running.add(tracked);
   };
 
+  const run = async (task: Task, isHandedOver: boolean): Promise<void> => {
+    try {
+      const result = await runTask(worker, task);
+      if (result === 'done') done.add(task);
+      if (!isHandedOver || result !== 'done') wake();
+    } catch (error) {
+      log.error({ error, id: task.id }, 'a task could not be put back');
+    }
+  };
+
+  const reserve = (): Reservation | undefined => {
+    if (!isReady || stopped.signal.aborted || room() <= 0) return undefined;
+    const reserved = Promise.withResolvers<readonly Task[]>();
+    track(reserved.promise.then(async (tasks) => void (await Promise.all(tasks.map((task) => run(task, true))))));
+    const lease = { holder: worker.holder, until: clock.now() + leaseMs };
+    return { lease, begin: reserved.resolve };
+  };
+
   const pause = async (): Promise<void> => {
-    const isFull = running.size >= maxConcurrent;
-    const wait = isFull ? pollMs : Math.max(1, Math.min(pollMs, (await nextDue(worker, topics)) - clock.now()));
+    const wait = room() <= 0 ? pollMs : Math.max(1, Math.min(pollMs, (await nextDue(worker, topics)) - clock.now()));
     const slept = new AbortController();
     await Promise.race([awake.promise, clock.sleep(wait, slept.signal)]);
     slept.abort('awake'); // with a reason of our own: the default one is an error with its stack
   };
 
-  /** Long before they end: a database that is away for a moment costs no lease. */
-  const renew = async (): Promise<void> => {
-    const isTime = clock.now() - renewedAt >= leaseMs / 4;
-    if (!isTime) return;
-    renewedAt = clock.now();
-    if (running.size > 0) await renewLeases(worker);
-  };
-
-  const clear = async (): Promise<void> => {
-    const tasks = done;
-    done = [];
-    try {
-      await removeTasks(worker, tasks);
-    } catch (error) {
-      done = [...tasks, ...done];
-      throw error;
-    }
-  };
-
   const round = async (): Promise<void> => {
     awake = Promise.withResolvers<void>();
-    await renew();
-    await clear();
-    const free = maxConcurrent - running.size;
+    if (running.size > 0) await renew();
+    await done.clear();
+    const free = room();
     const tasks = free > 0 ? await claimTasks(worker, topics, free) : [];
-    for (const task of tasks) start(task);
+    for (const task of tasks) track(run(task, false));
     if (tasks.length === 0 && !stopped.signal.aborted) await pause();
   };
 
   const loop = async (): Promise<void> => {
     if (options.isAlone === true) await endLeases(worker, topics);
+    isReady = true;
     while (!stopped.signal.aborted) {
       try {
         await round();
@@ -306,12 +392,13 @@ export const startOutbox = (options: OutboxOptions): OutboxWorker => {
 
   return {
     wake,
+    reserve,
     [Symbol.asyncDispose]: async () => {
       stopped.abort();
       wake();
       await looping;
       await Promise.all(running);
-      await clear().catch((error: unknown) => log.warn({ error }, 'what was done runs again at the next start'));
+      await done.clear().catch((error: unknown) => log.warn({ error }, 'what was done runs again at the next start'));
     },
   };
 };

@@ -6,6 +6,7 @@ import { seededRandom } from '../../kernel/random.ts';
 import { migrate } from '../../kernel/sql/migrate.ts';
 import {
   dueRows,
+  type HandOver,
   hurryTask,
   nextRow,
   type OutboxTable,
@@ -22,6 +23,7 @@ const openOutbox = async (empty: (typeof databases)[string]) => {
   await migrate(db, 'outbox', outboxMigrations);
   return db;
 };
+type Database = Awaited<ReturnType<typeof openOutbox>>;
 const task = (id: string) => ({ id, topic: 'mail', participant: 'us', subject: id });
 const until = async (holds: () => boolean) => {
   for (let tries = 0; tries < 2_000 && !holds(); tries += 1) await systemClock.sleep(2);
@@ -194,10 +196,79 @@ describe.each(Object.entries(databases))('outbox on %s', (_name, empty) => {
     expect(await row()).toMatchObject({ holder: 'another', attempts: 0 });
   });
 
+  /** Adds a task that is handed over, in a transaction of its own; `fails` takes it back. */
+  const handOver = async (db: Database, worker: HandOver, id: string, fails = false) => {
+    const place = worker.reserve();
+    const one = { ...task(id), attempts: 0 };
+    const added = await db
+      .transaction()
+      .execute(async (transaction) => {
+        const isAdded = await putTask(transaction, one, systemClock.now(), place?.lease);
+        if (fails) throw new Error('rolled back');
+        return isAdded;
+      })
+      .catch(() => false);
+    return { place, begin: () => place?.begin(added ? [one] : []) };
+  };
+
+  test('what is handed over begins at once, without being looked for, and is taken away', async () => {
+    const db = await open();
+    const done: string[] = [];
+    const worker = startOutbox({ ...base, db, handlers: { mail: note(done) }, pollMs: 60_000 });
+    await systemClock.sleep(50); // it has looked, and sleeps
+    const { place, begin } = await handOver(db, worker, 'a');
+    expect(place).toBeDefined();
+    await systemClock.sleep(50);
+    expect(done).toEqual([]);
+    begin();
+    await until(() => done.length === 1);
+    (await handOver(db, worker, 'never', true)).begin();
+    await worker[Symbol.asyncDispose]();
+    expect(done).toEqual(['a']);
+    expect(worker.reserve()).toBeUndefined();
+    expect(await db.selectFrom('outbox').selectAll().execute()).toEqual([]);
+  });
+
+  test("what is handed over is nobody else's, until whoever has it dies", async () => {
+    const db = await open();
+    const done: string[] = [];
+    const handlersOf = (name: string) => ({
+      mail: async ({ id }: Task) => note(done)({ ...task(`${name} ${id}`), attempts: 0 }),
+    });
+    const first = startOutbox({ ...base, random: seededRandom('a'), db, handlers: handlersOf('first'), leaseMs: 300 });
+    await using _second = startOutbox({ ...base, random: seededRandom('b'), db, handlers: handlersOf('second') });
+    const { begin } = await handOver(db, first, 'a');
+    await systemClock.sleep(100);
+    expect(done).toEqual([]);
+    begin();
+    await until(() => done.length === 1);
+    const lost = await handOver(db, first, 'b');
+    lost.place?.begin([]); // it died before it began
+    await first[Symbol.asyncDispose]();
+    await until(() => done.length === 2);
+    expect(done).toEqual(['first a', 'second b']);
+  });
+
+  test('there is room for as many as may be under way, and what fails is tried again', async () => {
+    const db = await open();
+    const tries: string[] = [];
+    const mail = async ({ id, attempts }: Task) => {
+      tries.push(`${id} ${attempts}`);
+      return attempts === 0 ? ('later' as const) : ('done' as const);
+    };
+    await using worker = startOutbox({ ...base, db, handlers: { mail }, maxConcurrent: 2 });
+    const [a, b] = [await handOver(db, worker, 'a'), await handOver(db, worker, 'b')];
+    expect(worker.reserve()).toBeUndefined();
+    a.begin();
+    b.begin();
+    await until(() => tries.length === 4);
+    expect(tries.toSorted()).toEqual(['a 0', 'a 1', 'b 0', 'b 1']);
+  });
+
   test('a task that is there already stays as it is', async () => {
     const db = await open();
-    await putTask(db, task('a'), 5);
-    await putTask(db, task('a'), 9);
+    expect(await putTask(db, task('a'), 5)).toBe(true);
+    expect(await putTask(db, task('a'), 9)).toBe(false);
     expect((await db.selectFrom('outbox').select('due_at').execute()).map((row) => row.due_at)).toEqual([5]);
   });
 });

@@ -44,7 +44,7 @@ const adapters: Readonly<Record<string, () => Promise<Store>>> = {
     const { db } = openSqlite<ProcessTables>({ path: ':memory:' });
     await migrate(db, 'outbox', outboxMigrations as never);
     await migrate(db, 'process', processMigrations);
-    return createSqlProcessStore(db, 'things', createProcessCache(systemClock));
+    return createSqlProcessStore(db, 'things', { cache: createProcessCache(systemClock) });
   },
   ...onDatabases(async (db: Kysely<ProcessTables>) => {
     await migrate(db, 'outbox', outboxMigrations as never);

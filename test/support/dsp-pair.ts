@@ -249,7 +249,7 @@ export const startParty = async (network: Network, options: PartyOptions): Promi
   };
   const negotiations = createNegotiations({
     ...shared,
-    store: mortal(createSqlProcessStore(db, 'negotiations', createProcessCache(clock)), options.dieAt),
+    store: mortal(createSqlProcessStore(db, 'negotiations', { cache: createProcessCache(clock) }), options.dieAt),
     agreements,
     offers: {
       find: async (_participant, _caller, dataset, id) =>
@@ -278,7 +278,7 @@ export const startParty = async (network: Network, options: PartyOptions): Promi
   });
   const transfers = createTransfers({
     ...shared,
-    store: createSqlProcessStore(db, 'transfers', createProcessCache(clock)),
+    store: createSqlProcessStore(db, 'transfers', { cache: createProcessCache(clock) }),
     pusher: options.pusher ?? { push: async () => ({ state: 'delivered' }), stop: () => undefined },
     pushInbox: {
       open: (_participant, pid) => ({

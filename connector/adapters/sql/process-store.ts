@@ -4,9 +4,16 @@ import { AppError } from '../../../contracts/errors.ts';
 import type { Did, ParticipantId } from '../../../contracts/ids.ts';
 import type { Json } from '../../../contracts/json.ts';
 import type { Migration } from '../../../kernel/sql/migrate.ts';
-import { type OutboxTable, putTask } from '../../../kernel/sql/outbox.ts';
+import {
+  type HandOver,
+  type Lease,
+  looksAfterMs,
+  noHandOver,
+  type OutboxTable,
+  putTask,
+  type Task,
+} from '../../../kernel/sql/outbox.ts';
 import type {
-  LaterTask,
   Page,
   ProcessChange,
   ProcessRow,
@@ -216,8 +223,8 @@ const decode = <State extends string, Kind extends string, Data>(
 
 /** Ends the transaction without changing anything; the result is handed out. */
 class Refused extends Error {
-  readonly result: Exclude<SaveResult, 'saved'>;
-  constructor(result: Exclude<SaveResult, 'saved'>) {
+  readonly result: Exclude<SaveResult, 'saved' | 'under-way'>;
+  constructor(result: Refused['result']) {
     super(result);
     this.result = result;
   }
@@ -320,69 +327,99 @@ export const markToken = async (
   return numInsertedOrUpdatedRows === 1n;
 };
 
+type ChangedTasks = Pick<ProcessChange<string, string, unknown>, 'row' | 'send' | 'work' | 'tasks'>;
+
+/** The task that a change asks for at once: to send the pending message, or to let the owner's side look. */
+const taskNow = (values: ProcessTables['process'], { row, send, work }: ChangedTasks): Task | undefined => {
+  const { protocol, participant, pid, version } = values;
+  const message = row.process.pending?.message;
+  const about = { participant, subject: pid, attempts: 0 };
+  if (send && message !== undefined) return { ...about, id: message, topic: protocol };
+  return work ? { ...about, id: `${pid} ${version}`, topic: `${protocol}-work` } : undefined;
+};
+
+/** Adds what a change asks for. @returns what was added for now. */
 const putTasks = async (
   db: Tables,
   values: ProcessTables['process'],
-  change: {
-    readonly send: boolean;
-    readonly work: boolean;
-    readonly message: string | undefined;
-    readonly tasks: readonly LaterTask[];
-  },
-) => {
-  const { protocol, participant, pid, updated_at } = values;
-  if (change.send && change.message !== undefined) {
-    await putTask(db, { id: change.message, topic: protocol, participant, subject: pid }, updated_at);
-  }
-  if (change.work)
-    await putTask(
-      db,
-      { id: `${pid} ${values.version}`, topic: `${protocol}-work`, participant, subject: pid },
-      updated_at,
-    );
-  for (const { topic, id, dueAt } of change.tasks) await putTask(db, { id, topic, participant, subject: pid }, dueAt);
+  change: ChangedTasks,
+  lease: Lease | undefined,
+): Promise<readonly Task[]> => {
+  const { participant, pid, updated_at } = values;
+  const now = taskNow(values, change);
+  const isAdded = now !== undefined && (await putTask(db, now, updated_at, lease));
+  for (const { topic, id, dueAt } of change.tasks ?? [])
+    await putTask(db, { id, topic, participant, subject: pid }, dueAt);
+  return isAdded ? [now] : [];
 };
 
-/** Everything that a change changes, in the caller's transaction. */
+/** Everything that a change changes, in the caller's transaction. @returns the tasks that may begin after the commit. */
 const applyChange = async <State extends string, Kind extends string, Data>(
   transaction: Tables,
   protocol: string,
   change: ProcessChange<State, Kind, Data>,
-): Promise<void> => {
+  lease: Lease | undefined,
+): Promise<readonly Task[]> => {
   const values = encode(protocol, change.row);
   if (change.token !== undefined && !(await markToken(transaction, change.token))) throw new Refused('token-used');
   await saveRow(transaction, values);
   if (change.names !== undefined) await saveNames(transaction, values, change.names);
   if (change.groups !== undefined) await saveGroups(transaction, values, change.groups);
   if (change.received !== undefined) await saveReceived(transaction, values, change.received);
-  await putTasks(transaction, values, {
-    send: change.send,
-    work: change.work,
-    message: change.row.process.pending?.message,
-    tasks: change.tasks ?? [],
-  });
+  return putTasks(transaction, values, change, lease);
 };
+
+type Saved = { readonly result: SaveResult; readonly tasks: readonly Task[] };
 
 const save = async <State extends string, Kind extends string, Data>(
   db: Tables,
   protocol: string,
   change: ProcessChange<State, Kind, Data>,
-): Promise<SaveResult> => {
+  lease: Lease | undefined,
+): Promise<Saved> => {
   try {
-    await db.transaction().execute((transaction) => applyChange(transaction, protocol, change));
-    return 'saved';
+    const tasks = await db.transaction().execute((transaction) => applyChange(transaction, protocol, change, lease));
+    return { result: 'saved', tasks };
   } catch (error) {
-    if (error instanceof Refused) return error.result;
+    if (error instanceof Refused) return { result: error.result, tasks: [] };
     if (error instanceof AppError) throw error;
     throw new AppError('internal-error', { cause: error });
   }
 };
 
-/** The store of one protocol's processes over SQL; `cache` only where no other process changes them. */
+/** Whether nobody need be woken for what a change asks for. */
+const isAllUnderWay = ({ row, tasks = [] }: ChangedTasks, begun: readonly Task[]): boolean =>
+  begun.length > 0 && tasks.every(({ dueAt }) => dueAt > row.updatedAt + looksAfterMs);
+
+/** Saves a change whose task for now goes straight to the worker, as far as that has room. */
+const handingOver = async (
+  handOver: HandOver,
+  change: ChangedTasks,
+  saveWith: (lease: Lease | undefined) => Promise<Saved>,
+): Promise<SaveResult> => {
+  const place = change.send || change.work ? handOver.reserve() : undefined;
+  let begun: readonly Task[] = [];
+  try {
+    const { result, tasks } = await saveWith(place?.lease);
+    if (place !== undefined) begun = tasks;
+    return result === 'saved' && isAllUnderWay(change, begun) ? 'under-way' : result;
+  } finally {
+    place?.begin(begun);
+  }
+};
+
+interface ProcessStoreOptions<Row> {
+  /** Only where no other process changes the rows. */
+  readonly cache?: ProcessCache<Row>;
+  /** To the worker that sends and decides. */
+  readonly handOver?: HandOver;
+}
+
+/** The store of one protocol's processes over SQL. */
 export const createSqlProcessStore = <State extends string, Kind extends string, Data>(
   db: Tables,
   protocol: string,
-  cache: ProcessCache<ProcessRow<State, Kind, Data>> = noCache(),
+  { cache = noCache(), handOver = noHandOver }: ProcessStoreOptions<ProcessRow<State, Kind, Data>> = {},
 ): ProcessStore<State, Kind, Data> => {
   const one = (participant: ParticipantId) =>
     db.selectFrom('process').selectAll().where('protocol', '=', protocol).where('participant', '=', participant);
@@ -450,10 +487,12 @@ export const createSqlProcessStore = <State extends string, Kind extends string,
       };
     },
     save: (change) =>
-      cache.changing(
-        change.row,
-        () => save(db, protocol, change),
-        (result) => (result === 'saved' ? change.row : undefined),
+      handingOver(handOver, change, (lease) =>
+        cache.changing(
+          change.row,
+          () => save(db, protocol, change, lease),
+          ({ result }) => (result === 'saved' ? change.row : undefined),
+        ),
       ),
   };
 };
