@@ -14,23 +14,9 @@ import {
   lentOf,
   release,
 } from './account.ts';
+import { freeOfQuota, freeOfWindow, loanOf, recallMs, untilOf } from './lending.pure.ts';
 import type { AccountKey, JournalMarkStore, Load, PutAccess, UnstatedAccess, UnstatedStore } from './ports.ts';
-import {
-  counterpartyFactor,
-  isTooOld,
-  type Limits,
-  least,
-  leastBytes,
-  loadOf,
-  minus,
-  nothing,
-  plus,
-  type Rates,
-  reservation,
-  roomFor,
-  shareOf,
-  times,
-} from './window.pure.ts';
+import { type Limits, loadOf, minus, nothing, plus, type Rates } from './window.pure.ts';
 
 /**
  * Lends blocks of each agreement's window to the journals of data-plane workers, and takes their records (ledger §8). What is
@@ -121,10 +107,6 @@ export interface Lender {
   readonly end: (account: Account) => Promise<void>;
 }
 
-const leaseMs = 10_000;
-/** A worker that gives nothing back for so long is gone or stuck: what it has stays with it. */
-const recallMs = 500;
-
 interface Connected {
   readonly journal: string;
   readonly recall: Recall;
@@ -141,23 +123,17 @@ interface State extends LenderOptions {
   place: number;
 }
 
-const name = (agreement: string, { request, part }: UsageOpen): string => `${agreement} ${keyOf(request, part)}`;
+/** As whoever hands over names an access: `agreement request part`. */
+export const nameOf = ({ agreement, request, part }: UsageOpen): string => `${agreement} ${keyOf(request, part)}`;
 
-/** What nobody has: of the agreement's window and of its counterparty's, or of a prepaid quota. */
 const freeOf = ({ window, quota, clock }: State, account: Account): Load | undefined => {
-  const { exposed, peer, currency, info } = account;
+  const { exposed, peer, currency, info, oldestAt } = account;
   if (info.assurance !== 'cosigned') {
-    const lent = lentOf(account);
-    const used = {
-      requests: account.opened + lent.requests,
-      bytes: account.settledBytes + exposed.bytes,
-      cost: 0,
-    };
-    return minus({ ...quota, cost: Number.MAX_SAFE_INTEGER }, used);
+    const requests = account.opened + lentOf(account).requests;
+    return freeOfQuota(quota, { requests, bytes: account.settledBytes + exposed.bytes });
   }
-  if (isTooOld(account.oldestAt, clock.now(), window)) return undefined;
   const ofPeer = { ...peer.exposed, cost: peer.costs.get(currency) ?? 0 };
-  return least(minus(window, exposed), minus(times(window, counterpartyFactor), ofPeer));
+  return freeOfWindow(window, { own: exposed, peer: ofPeer }, { oldestAt, now: clock.now() });
 };
 
 const blockOf = (state: State, account: Account, line: Connected): Block => {
@@ -172,37 +148,17 @@ const endBlock = (state: State, account: Account, journal: string): void => {
   if (account.blocks.size === 0) state.lent.delete(account);
 };
 
-/** Nothing that is opened out of the block may be unstated for longer than the window allows. */
-const untilOf = ({ clock, window }: State, { oldestAt, info }: Account): number => {
-  const now = clock.now();
-  const longest = info.assurance === 'cosigned' ? (oldestAt ?? now) + window.ageMs : now + leaseMs;
-  return Math.min(now + leaseMs, longest);
-};
-
-/** The part of `target` that is not there yet. */
-const missingOf = (target: Load, have: Load): Load => ({
-  requests: Math.max(0, Math.floor(target.requests - have.requests)),
-  bytes: Math.max(0, Math.ceil(target.bytes - have.bytes)),
-  cost: Math.max(0, target.cost - have.cost),
-});
-
-/**
- * Lends so that the worker has its share of half of what is free, its own unused part included; undefined when not even one
- * access has room.
- */
+/** Lends what the journal lacks of its share; undefined when not even one access has room. */
 const lend = (state: State, account: Account, line: Connected, unused: Load): Lease | undefined => {
+  const { rates, info, oldestAt } = account;
   const free = freeOf(state, account);
-  if (free === undefined) return undefined;
-  const { rates } = account;
-  const need = reservation(rates, 1, leastBytes);
-  const isPriced = Object.keys(rates).length > 0;
-  const both = plus(free, unused);
-  if (!roomFor(both, need, isPriced)) return undefined;
-  const load = least(missingOf(shareOf(both, need, 2 * state.lines.size, isPriced), unused), free);
+  const load = free && loanOf(free, { unused, rates, journals: state.lines.size });
+  if (free === undefined || load === undefined) return undefined;
   const block = blockOf(state, account, line);
   expose(account, load);
   block.load = plus(block.load, load);
-  return { kind: 'lent', load, until: untilOf(state, account), rates, free: minus(free, load) };
+  const until = untilOf(info.assurance, { window: state.window, oldestAt, now: state.clock.now() });
+  return { kind: 'lent', load, until, rates, free: minus(free, load) };
 };
 
 /** Whoever has something of the same window, and does not use it, gives it back. */
@@ -336,13 +292,16 @@ const shipTo = async (
   state.onChange(account);
 };
 
+/** What a line does whose journal was opened anew since then. */
+export const replaced = (journal: string): AppError =>
+  new AppError('invariant-broken', { detail: `the journal ${journal} has another writer now` });
+
 const ship = async (state: State, line: Connected, accesses: readonly ShippedAccess[]): Promise<readonly string[]> => {
-  if (state.lines.get(line.journal) !== line)
-    throw new AppError('invariant-broken', { detail: `the journal ${line.journal} has another writer now` });
+  if (state.lines.get(line.journal) !== line) throw replaced(line.journal);
   const unknown: string[] = [];
   for (const [agreement, own] of Map.groupBy(accesses, ({ open }) => open.agreement)) {
     const key = await state.key(agreement);
-    if (key === undefined) unknown.push(...own.map(({ open }) => name(agreement, open)));
+    if (key === undefined) unknown.push(...own.map(({ open }) => nameOf(open)));
     else await shipTo(state, line, key, own);
   }
   return unknown;
@@ -358,6 +317,7 @@ const endOldBlock = (state: State, line: Connected, account: Account): void => {
 };
 
 const recovered = async (state: State, line: Connected, open: readonly UsageOpen[]): Promise<void> => {
+  if (state.lines.get(line.journal) !== line) throw replaced(line.journal);
   for (const [agreement, own] of Map.groupBy(open, (one) => one.agreement)) {
     const key = await state.key(agreement);
     const account = key && (await state.open(key));
