@@ -25,6 +25,8 @@ export interface FixedFile {
 export interface FilePort {
   /** Opens for appending, and creates the file and its folders when they are not there. */
   readonly open: (path: string) => Promise<AppendFile>;
+  /** The same for a file that is not there yet: of several that ask at once one gets it, and the others undefined. */
+  readonly create: (path: string) => Promise<AppendFile | undefined>;
   /**
    * Makes a file of zeros and its folders; content and size are durable when it returns, the name after `syncFolder`. A file
    * that is there is replaced.
@@ -76,9 +78,9 @@ const orUndefined = async <Value>(work: Promise<Value>): Promise<Value | undefin
 
 const folderOf = (path: string): string => path.slice(0, Math.max(0, path.lastIndexOf('/'))) || '.';
 
-const openAppend = async (path: string): Promise<AppendFile> => {
+const openAppend = async (path: string, flags: 'a' | 'ax'): Promise<AppendFile> => {
   await mkdir(folderOf(path), { recursive: true });
-  const handle = await open(path, 'a', 0o600);
+  const handle = await open(path, flags, 0o600);
   return {
     append: (bytes) =>
       attempt(async () => {
@@ -88,6 +90,15 @@ const openAppend = async (path: string): Promise<AppendFile> => {
     sync: () => attempt(() => handle.datasync()),
     close: () => handle.close(),
   };
+};
+
+const createAppend = async (path: string): Promise<AppendFile | undefined> => {
+  try {
+    return await openAppend(path, 'ax');
+  } catch (error) {
+    if (codeOf(error) === 'EEXIST') return undefined;
+    throw error;
+  }
 };
 
 const zeros = new Uint8Array(1 << 20);
@@ -138,7 +149,8 @@ const cut = async (path: string, size: number): Promise<void> => {
 
 /** Files of the machine. Throws AppError `disk-full` when it takes no more. */
 export const nodeFiles: FilePort = {
-  open: (path) => attempt(() => openAppend(path)),
+  open: (path) => attempt(() => openAppend(path, 'a')),
+  create: (path) => attempt(() => createAppend(path)),
   allocate: (path, size) => attempt(() => allocate(path, size)),
   cut: (path, size) => attempt(() => cut(path, size)),
   read: (path) => orUndefined(readFile(path)),

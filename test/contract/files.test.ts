@@ -44,6 +44,19 @@ describe.each([
     expect(await files.list(`${root}/plain`)).toEqual([]);
   });
 
+  test('of several that make one file at once one gets it, and whoever comes later does not', async () => {
+    const files: FilePort = make();
+    const path = `${root}/made/one`;
+    const made = await Promise.all(Array.from({ length: 8 }, () => files.create(path)));
+    const [file, ...others] = made.filter((one) => one !== undefined);
+    expect(others).toEqual([]);
+    await file?.append(utf8('a'));
+    await file?.close();
+    expect(await files.create(path)).toBeUndefined();
+    await write(files, path, 'b');
+    expect(await readText(files, path)).toBe('ab');
+  });
+
   test('a fixed file holds zeros until it is written to, and can be cut', async () => {
     const files: FilePort = make();
     const path = `${root}/fixed/one`;

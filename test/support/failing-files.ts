@@ -1,5 +1,5 @@
 import { AppError } from '../../contracts/errors.ts';
-import type { FilePort } from '../../kernel/files.ts';
+import type { AppendFile, FilePort } from '../../kernel/files.ts';
 
 /** Files whose disk is full, or whose writes fail, for as long as the test says so. */
 export interface FailingFiles extends FilePort {
@@ -13,23 +13,28 @@ export const failingFiles = (files: FilePort): FailingFiles => {
   const may = (): void => {
     if (failing.fault !== null) throw failing.fault;
   };
+  const failingFile = (file: AppendFile): AppendFile => ({
+    ...file,
+    append: async (bytes) => {
+      may();
+      await file.append(bytes);
+    },
+    sync: async () => {
+      may();
+      await file.sync();
+    },
+  });
   const failing: FailingFiles = {
     ...files,
     fault: null,
     open: async (path) => {
       may();
-      const file = await files.open(path);
-      return {
-        ...file,
-        append: async (bytes) => {
-          may();
-          await file.append(bytes);
-        },
-        sync: async () => {
-          may();
-          await file.sync();
-        },
-      };
+      return failingFile(await files.open(path));
+    },
+    create: async (path) => {
+      may();
+      const file = await files.create(path);
+      return file && failingFile(file);
     },
     allocate: async (path, size) => {
       may();

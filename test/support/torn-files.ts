@@ -122,6 +122,13 @@ export const tornFiles = (): TornFiles => {
     };
   };
 
+  const create = (path: string): AppendFile => {
+    step();
+    const inode: Inode = { bytes: Buffer.alloc(0), synced: 0 };
+    change([path, inode]);
+    return openFile(inode);
+  };
+
   return {
     allocate: async (path, size) => {
       step();
@@ -138,12 +145,9 @@ export const tornFiles = (): TornFiles => {
     },
     open: async (path) => {
       const found = current.get(path);
-      if (found !== undefined) return openFile(found);
-      step();
-      const inode: Inode = { bytes: Buffer.alloc(0), synced: 0 };
-      change([path, inode]);
-      return openFile(inode);
+      return found === undefined ? create(path) : openFile(found);
     },
+    create: async (path) => (current.has(path) ? undefined : create(path)),
     read: async (path) => {
       const inode = current.get(path);
       return inode && new Uint8Array(inode.bytes);
