@@ -80,7 +80,7 @@ const signedNumbers = ({ config }: ConnectorBench): Map<string, Set<string>> => 
   for (const file of readdirSync(folder).filter((name) => name.startsWith('signed-')))
     for (const line of readFileSync(join(folder, file), 'latin1')
       .split('\n')
-      .filter((text) => text !== '')) {
+      .filter((text) => /^\d/.test(text))) {
       const [, participant, role, agreement, seq, digest = ''] = line.split(' ');
       const key = `${participant} ${role} ${agreement} ${seq}`;
       signed.set(key, (signed.get(key) ?? new Set()).add(digest));

@@ -1,130 +1,164 @@
-import { toBase64Url, utf8 } from '../../../contracts/bytes.ts';
-import type { Crypto } from '../../../contracts/crypto.ts';
+import { utf8 } from '../../../contracts/bytes.ts';
 import { AppError } from '../../../contracts/errors.ts';
-import type { AppendFile, FilePort } from '../../../kernel/files.ts';
+import type { AppendFile } from '../../../kernel/files.ts';
 import { createTurns } from '../../../kernel/turns.ts';
 import type { AccountKey, SignedSeqs } from '../../metering/ports.ts';
+import {
+  headText,
+  type Line,
+  type Loaded,
+  lineText,
+  loadSigned,
+  nameOf,
+  numbersIn,
+  type Tools,
+} from './signed-files.ts';
 
 /**
  * Which statement was signed last, for each side of each agreement, as lines that are appended and synced before the
- * signature: `number participant role agreement seq digest check` (ledger §8 "Never twice"). The folder lies outside every
- * backup of the rows. Lines are numbered without gaps, so one that is gone is found; a torn line is no line, and what it
- * would have allowed was never signed.
+ * signature (ledger §8 "Never twice"). The folder lies outside every backup of the rows, and is the same for all processes
+ * that sign.
+ *
+ * They sign one after the other, each as long as it has a lease, and a process that stood still goes on without one. So each
+ * opening begins a file, and then reads; and a claim holds only when no later file is there after its line was written. Either
+ * the later opener reads that line, or the earlier one sees that file: no number is given to two.
  */
 
-interface Line {
-  readonly number: number;
-  readonly key: string;
-  readonly seq: number;
-  readonly digest: string;
-}
-
-interface Tools {
-  readonly files: FilePort;
-  readonly crypto: Pick<Crypto, 'sha256'>;
-}
-
-/** A file is written anew when most of its lines are overtaken. */
+/** Files and lines are written together when there are more. */
 const spareLines = 4_096;
 const maxFiles = 64;
 
 const keyText = ({ participant, role, agreement }: AccountKey): string =>
   `${encodeURIComponent(participant)} ${role} ${agreement}`;
 
-const bodyOf = (crypto: Tools['crypto'], { number, key, seq, digest }: Line): string => {
-  const text = `${number} ${key} ${seq} ${digest}`;
-  return `${text} ${toBase64Url(crypto.sha256(utf8(text)).subarray(0, 12))}`;
-};
+const overtaken = (): AppError =>
+  new AppError('data-in-use', {
+    detail: 'another process signs statements now, with the same folder of signed numbers',
+  });
 
-const readLine = (crypto: Tools['crypto'], text: string): Line | undefined => {
-  const [number, participant, role, agreement, seq, digest = ''] = text.split(' ');
-  const line = { number: Number(number), key: `${participant} ${role} ${agreement}`, seq: Number(seq), digest };
-  return bodyOf(crypto, line) === text ? line : undefined;
-};
+/** The files that one opener writes in a folder. */
+const createWriter = ({ files, crypto }: Tools, folder: string) => {
+  const own = new Set<number>();
+  const place = (number: number) => `${folder}/${nameOf(number)}`;
 
-const nameOf = (number: number): string => `signed-${String(number).padStart(12, '0')}`;
-
-const damaged = (): AppError => new AppError('data-damaged', { detail: 'the record of signed statements has a gap' });
-
-interface Loaded {
-  readonly newest: Map<string, Line>;
-  readonly lines: number;
-  readonly last: number;
-  readonly file: number;
-  readonly files: number;
-}
-
-/** One writer at a time: claims wait for each other. */
-export const openSignedSeqs = async ({ files, crypto }: Tools, folder: string): Promise<SignedSeqs> => {
-  const numbers = async (): Promise<number[]> =>
-    (await files.list(folder)).flatMap((name) => (/^signed-\d{12}$/.test(name) ? [Number(name.slice(7))] : []));
-
-  const linesIn = async (file: number): Promise<Line[]> =>
-    Buffer.from((await files.read(`${folder}/${nameOf(file)}`)) ?? [])
-      .toString('latin1')
-      .split('\n')
-      .flatMap((text) => readLine(crypto, text) ?? []);
-
-  const load = async (): Promise<Loaded> => {
-    const all = await numbers();
-    const lines: Line[] = [];
-    for (const file of all) lines.push(...(await linesIn(file)));
-    // A line that failed and may be there all the same has the number of the one that was written in its place.
-    const hasGap = lines.some(({ number }, index) => {
-      const before = lines[index - 1]?.number ?? number;
-      return number < before || number > before + 1;
-    });
-    if (hasGap) throw damaged();
-    const newest = new Map(lines.map((line) => [line.key, line]));
-    return { newest, lines: lines.length, last: lines.at(-1)?.number ?? 0, file: all.at(-1) ?? 0, files: all.length };
+  const isOvertaken = async (): Promise<boolean> => {
+    const [first = Number.POSITIVE_INFINITY] = own;
+    return (await numbersIn(files, folder)).some((number) => number > first && !own.has(number));
   };
 
-  const write = async (file: AppendFile, lines: readonly Line[]): Promise<void> => {
-    await file.append(utf8(lines.map((line) => `\n${bodyOf(crypto, line)}\n`).join('')));
-    await file.sync();
-  };
-
-  /** The newest line of each key in a file of their own, under numbers that go on; then the others may go. */
-  const compact = async (loaded: Loaded): Promise<Loaded> => {
-    const older = await numbers();
-    const kept = [...loaded.newest.values()].sort((a, b) => a.number - b.number);
-    const lines = kept.map((line, index) => ({ ...line, number: loaded.last + 1 + index }));
-    const number = loaded.file + 1;
-    const temporary = `${folder}/.new`;
-    await files.remove(temporary);
-    const file = await files.open(temporary);
-    await write(file, lines);
-    await file.close();
-    await files.rename(temporary, `${folder}/${nameOf(number)}`);
-    await files.syncFolder(folder);
-    for (const old of older) {
-      await files.remove(`${folder}/${nameOf(old)}`);
-      await files.syncFolder(folder); // one after the other: what is left has no gap
+  /** For what may fail because a later opener took away files that it had replaced. */
+  const orOvertaken = async <Value>(work: Promise<Value>): Promise<Value> => {
+    try {
+      return await work;
+    } catch (error) {
+      throw (await isOvertaken()) ? overtaken() : error;
     }
-    const newest = new Map(lines.map((line) => [line.key, line]));
-    return { newest, lines: lines.length, last: loaded.last + lines.length, file: number, files: 1 };
   };
 
-  let state = await load();
-  if (state.files > maxFiles || state.lines > 4 * state.newest.size + spareLines) state = await compact(state);
-  const { newest } = state;
-  let { last } = state;
-  let fileNumber = Math.max(1, state.file);
+  /** A file of our own behind all others; its name is durable. @throws AppError `data-in-use` when it is not our first. */
+  const begin = async (): Promise<number> => {
+    for (;;) {
+      if (await isOvertaken()) throw overtaken();
+      const number = ((await numbersIn(files, folder)).at(-1) ?? 0) + 1;
+      const file = await files.create(place(number));
+      if (file === undefined) continue;
+      own.add(number);
+      await file.close();
+      await files.syncFolder(folder);
+      return number;
+    }
+  };
+
+  const write = async (path: string, text: string): Promise<void> => {
+    const file: AppendFile = await files.open(path);
+    try {
+      await file.append(utf8(text));
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+  };
+
+  /** The lines that were kept, in one step in the place of our file; then the files before it may go. */
+  const replace = async (number: number, base: number, lines: readonly Line[]): Promise<void> => {
+    const temporary = `${folder}/.new-${number}`;
+    await files.remove(temporary);
+    const texts = [headText(crypto, { base, kept: lines.length }), ...lines.map((line) => lineText(crypto, line))];
+    await write(temporary, texts.join(''));
+    await orOvertaken(files.rename(temporary, place(number)));
+    await files.syncFolder(folder);
+  };
+
+  const removeBefore = async (number: number): Promise<void> => {
+    for (const name of await files.list(folder))
+      if (/^\.new(-\d+)?$/.test(name) && Number(name.slice(5)) < number) await files.remove(`${folder}/${name}`);
+    for (const older of await numbersIn(files, folder)) if (older < number) await files.remove(place(older));
+    await files.syncFolder(folder);
+  };
+
+  return {
+    begin,
+    isOvertaken,
+    orOvertaken,
+    replace,
+    removeBefore,
+    writeHead: (number: number, base: number) => write(place(number), headText(crypto, { base, kept: undefined })),
+    writeLine: (number: number, line: Line) => write(place(number), lineText(crypto, line)),
+    /** What another opener wrote and had not synced yet when we read it must not be lost after we went by it. */
+    settle: (number: number) => write(place(number), ''),
+  };
+};
+
+const inOrder = (lines: Iterable<Line>): readonly Line[] => [...lines].sort((a, b) => a.number - b.number);
+
+/** Lines of another folder that say more than ours, numbered behind ours. */
+const furtherLines = ({ newest, last }: Loaded, others: Loaded): readonly Line[] =>
+  inOrder(others.newest.values())
+    .filter(({ key, seq }) => seq > (newest.get(key)?.seq ?? 0))
+    .map((line, index) => ({ ...line, number: last + 1 + index }));
+
+/** Begins a file, and reads what counts. @throws AppError `data-damaged`, `data-in-use`. */
+const openFolder = async (tools: Tools, folder: string, others?: Loaded) => {
+  const writer = createWriter(tools, folder);
+  const file = await writer.begin();
+  const loaded = await writer.orOvertaken(loadSigned(tools, folder, file));
+  if (loaded.lastFile !== undefined) await writer.settle(loaded.lastFile);
+  const further = others === undefined ? [] : furtherLines(loaded, others);
+  const last = loaded.last + further.length;
+  const isMany = loaded.files > maxFiles || loaded.lines > 4 * loaded.newest.size + spareLines;
+  if (isMany || further.length > 0) {
+    await writer.replace(file, last, [...inOrder(loaded.newest.values()), ...further]);
+    if (!(await writer.isOvertaken())) await writer.removeBefore(file);
+  } else {
+    await writer.writeHead(file, last);
+  }
+  const newest = new Map(loaded.newest);
+  for (const line of further) newest.set(line.key, line);
+  return { writer, file, newest, last };
+};
+
+/**
+ * Opens the folder for one process after another: from now on claims of those who opened it before fail with `data-in-use`,
+ * and so do ours once somebody opens it after us. Whoever may sign then opens it anew.
+ *
+ * @throws AppError `data-damaged`, `disk-full`; `data-in-use` when somebody else opens it at this moment.
+ */
+export const openSignedSeqs = async (tools: Tools, folder: string): Promise<SignedSeqs> => {
+  const opened = await openFolder(tools, folder);
+  const { writer, newest } = opened;
+  let { last } = opened;
+  let file: number | undefined = opened.file;
   const inTurn = createTurns();
 
   /** A file whose write failed is given up; the next line goes into a new one. */
   const appendLine = async (line: Line): Promise<void> => {
-    let file: AppendFile | undefined;
-    try {
-      file = await files.open(`${folder}/${nameOf(fileNumber)}`);
-      await files.syncFolder(folder);
-      await write(file, [line]);
-    } catch (error) {
-      fileNumber += 1;
-      throw error;
-    } finally {
-      await file?.close();
-    }
+    const begun = file;
+    file = undefined;
+    const number = begun ?? (await writer.begin());
+    if (begun === undefined) await writer.writeHead(number, last);
+    await writer.writeLine(number, line);
+    if (await writer.isOvertaken()) throw overtaken();
+    file = number;
   };
 
   const claim = async (key: string, seq: number, digest: string): Promise<boolean> => {
@@ -144,4 +178,20 @@ export const openSignedSeqs = async ({ files, crypto }: Tools, folder: string): 
     },
     claim: (key, seq, digest) => inTurn(() => claim(keyText(key), seq, digest)),
   };
+};
+
+/**
+ * What was signed while the numbers were kept in another folder counts in this one from now on; then those files go. A crash
+ * in between loses nothing: it is done again. For whoever signs now it is as if another process had opened the folder.
+ */
+export const takeOverSignedSeqs = async (tools: Tools, from: string, into: string): Promise<void> => {
+  const { files } = tools;
+  const old = await numbersIn(files, from);
+  if (old.length === 0) return;
+  const others = await loadSigned(tools, from);
+  let { writer } = await openFolder(tools, into, others);
+  // Who opened it meanwhile may not have read it.
+  while (await writer.isOvertaken()) writer = (await openFolder(tools, into, others)).writer;
+  for (const number of old) await files.remove(`${from}/${nameOf(number)}`);
+  await files.syncFolder(from);
 };
