@@ -1,10 +1,10 @@
-import { relative } from 'node:path';
+import { relative, resolve } from 'node:path';
 import { AppError } from '../contracts/errors.ts';
 import type { ParticipantId } from '../contracts/ids.ts';
 import { isAssertionOf, signAssertion } from '../kernel/assertions.ts';
 import { nodeCrypto } from '../kernel/crypto.ts';
 import { nodeFiles } from '../kernel/files.ts';
-import { openSignedSeqs } from './adapters/files/signed-seqs.ts';
+import { openSignedSeqs, takeOverSignedSeqs } from './adapters/files/signed-seqs.ts';
 import { createLogReader } from './adapters/http/log-reader.ts';
 import { createSqlAlarmStore, createSqlFollowedStore, createSqlLogPinStore } from './adapters/sql/followed-store.ts';
 import {
@@ -21,19 +21,36 @@ import type { Base } from './base.ts';
 import type { ConnectorConfig } from './config.ts';
 import type { KeptAlarm, OwnKeyEvents, StatedInterval, StatedUsage } from './evidence/ports.ts';
 import { type Evidence, startEvidence } from './evidence/service.ts';
+import type { SignedSeqs } from './metering/ports.ts';
 import { type Metering, startMetering } from './metering/service.ts';
 import type { UsageQueries } from './metering/usage.ts';
 
 /** What is used is written down, stated by both, and brought to the log. */
 
-/** Beside the data folder: a backup of the rows must never bring back an older number that was signed (ledger §8). */
-export const journalFolderOf = ({ STEKKER_DATA, STEKKER_JOURNAL_FOLDER }: ConnectorConfig): string => {
-  const folder = STEKKER_JOURNAL_FOLDER ?? `${STEKKER_DATA.replace(/\/+$/, '')}-journal`;
+/** A backup of the rows must never bring back an older number that was signed (ledger §8), nor an older journal. */
+const outsideData = (
+  { STEKKER_DATA }: ConnectorConfig,
+  key: 'STEKKER_JOURNAL_FOLDER' | 'STEKKER_SIGNED_FOLDER',
+  folder: string,
+): string => {
   if (!/^\.\.(\/|$)/.test(relative(STEKKER_DATA, folder)))
-    throw new AppError('config-invalid', {
-      detail: 'STEKKER_JOURNAL_FOLDER lies inside STEKKER_DATA, and so inside its backups',
-    });
+    throw new AppError('config-invalid', { detail: `${key} lies inside STEKKER_DATA, and so inside its backups` });
   return folder;
+};
+
+/** Beside the data folder, unless it is named. */
+export const journalFolderOf = (config: ConnectorConfig): string => {
+  const beside = `${config.STEKKER_DATA.replace(/\/+$/, '')}-journal`;
+  return outsideData(config, 'STEKKER_JOURNAL_FOLDER', config.STEKKER_JOURNAL_FOLDER ?? beside);
+};
+
+/** The numbers that were signed, also those of before they had a folder of their own. */
+const openSigned = async (config: ConnectorConfig): Promise<SignedSeqs> => {
+  const tools = { files: nodeFiles, crypto: nodeCrypto };
+  const journals = resolve(journalFolderOf(config));
+  const folder = resolve(outsideData(config, 'STEKKER_SIGNED_FOLDER', config.STEKKER_SIGNED_FOLDER ?? journals));
+  if (folder !== journals) await takeOverSignedSeqs(tools, journals, folder);
+  return openSignedSeqs(tools, folder);
 };
 
 type MeteredInterval = NonNullable<Awaited<ReturnType<UsageQueries['ofSeq']>>>;
@@ -112,7 +129,7 @@ const composeMetering = async (base: Base, evidence: Evidence | undefined): Prom
     await startMetering({
       files: nodeFiles,
       folder,
-      seqs: await openSignedSeqs({ files: nodeFiles, crypto: nodeCrypto }, folder),
+      seqs: await openSigned(config),
       accounts: createSqlMeterAccountStore(db),
       marks: createSqlJournalMarkStore(db),
       unstated: createSqlUnstatedStore(db),

@@ -1,5 +1,6 @@
 import { availableParallelism } from 'node:os';
 import { z } from 'zod';
+import { AppError } from '../contracts/errors.ts';
 import { isPartyId } from '../contracts/ids.ts';
 import { checkDeployment, checkShared, deploymentSettings, sharedSettings } from '../kernel/deployment.ts';
 import {
@@ -31,8 +32,13 @@ export const connectorSettings = {
   ),
   STEKKER_JOURNAL_FOLDER: setting(
     z.string().min(1, 'is empty').optional(),
-    'Folder of the usage journals and of the numbers that were signed; must lie outside every backup of the rows. Default: beside the data folder, named after it with `-journal`.',
+    'Folder of the usage journals; must lie outside every backup of the rows. Default: beside the data folder, named after it with `-journal`.',
     '/var/lib/stekker-journal',
+  ),
+  STEKKER_SIGNED_FOLDER: setting(
+    z.string().min(1, 'is empty').optional(),
+    'Folder of the numbers that were signed, the same for all processes of a deployment; must lie outside every backup of the rows. Once it was named, it stays so. Default: the folder of the usage journals.',
+    '/var/lib/stekker-signed',
   ),
   STEKKER_PUBLIC_URL: setting(
     originText,
@@ -150,6 +156,18 @@ export const connectorSettings = {
 export type ConnectorConfig = ValuesOf<typeof connectorSettings>;
 
 /**
+ * Processes that sign by turns find the numbers that the one before them signed.
+ *
+ * @throws AppError `config-invalid`.
+ */
+const checkSigned = (its: ConnectorConfig): void => {
+  if (its.STEKKER_DATABASE_URL === undefined || its.STEKKER_SIGNED_FOLDER !== undefined) return;
+  const path = 'STEKKER_SIGNED_FOLDER';
+  const message = 'is needed with STEKKER_DATABASE_URL: all processes of a deployment share it, and no backup holds it';
+  throw new AppError('config-invalid', { detail: `${path} ${message}`, faults: [{ path, message }] });
+};
+
+/**
  * Reads and checks the settings of the connector.
  *
  * @throws AppError `config-invalid` naming every wrong key.
@@ -158,5 +176,6 @@ export const readConnectorConfig = (env: NodeJS.ProcessEnv): ConnectorConfig => 
   const config = readSettings(connectorSettings, env, 'STEKKER_');
   checkDeployment(config);
   checkShared(config);
+  checkSigned(config);
   return config;
 };

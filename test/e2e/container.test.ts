@@ -119,7 +119,7 @@ describe('docker-compose.yml', () => {
       expect(command).toEqual([name]);
       const known = Object.keys(tables[name]);
       expect(Object.keys(environment).filter((key) => !known.includes(key.replace(/_FILE$/, '')))).toEqual([]);
-      expect(foldersOf(name)).toHaveLength(name === 'broker' ? 4 : 3);
+      expect(foldersOf(name)).toHaveLength(4);
       expect(volumes.map((volume) => volume.split(':')[1]).toSorted()).toEqual(foldersOf(name).toSorted());
       expect(new Set(volumes.map((volume) => volume.split(':')[0])).size).toBe(volumes.length);
       const files = Object.entries(environment).filter(([key]) => key.endsWith('_FILE'));

@@ -47,6 +47,7 @@ const startTwins = async (): Promise<Twins> => {
     STEKKER_DATA_URL: `http://localhost:${dataPort}`,
     STEKKER_DATABASE_URL: await server.database(),
     STEKKER_KEYS: join(folder, 'keys'),
+    STEKKER_SIGNED_FOLDER: join(folder, 'signed'),
   };
   front = await startTcpFront(port, ports);
   const one = (own: number) => childConnector({ ...shared, STEKKER_PUBLIC_PORT: String(own) });
