@@ -4,7 +4,7 @@ import type { ParticipantId } from '../contracts/ids.ts';
 import { isAssertionOf, signAssertion } from '../kernel/assertions.ts';
 import { nodeCrypto } from '../kernel/crypto.ts';
 import { nodeFiles } from '../kernel/files.ts';
-import { openSignedSeqs, takeOverSignedSeqs } from './adapters/files/signed-seqs.ts';
+import { openSharedSignedSeqs, takeOverSignedSeqs } from './adapters/files/signed-seqs.ts';
 import { createLogReader } from './adapters/http/log-reader.ts';
 import { createSqlAlarmStore, createSqlFollowedStore, createSqlLogPinStore } from './adapters/sql/followed-store.ts';
 import {
@@ -50,7 +50,7 @@ const openSigned = async (config: ConnectorConfig): Promise<SignedSeqs> => {
   const journals = resolve(journalFolderOf(config));
   const folder = resolve(outsideData(config, 'STEKKER_SIGNED_FOLDER', config.STEKKER_SIGNED_FOLDER ?? journals));
   if (folder !== journals) await takeOverSignedSeqs(tools, journals, folder);
-  return openSignedSeqs(tools, folder);
+  return openSharedSignedSeqs(tools, folder);
 };
 
 type MeteredInterval = NonNullable<Awaited<ReturnType<UsageQueries['ofSeq']>>>;
