@@ -156,7 +156,7 @@ const connectionOf = (client: PoolClient, names: Names): Connection => {
   return connection;
 };
 
-const begin = CompiledQuery.raw('begin isolation level serializable');
+const beginAt = (level = 'serializable') => CompiledQuery.raw(`begin isolation level ${level}`);
 const commit = CompiledQuery.raw('commit');
 const rollback = CompiledQuery.raw('rollback');
 
@@ -188,7 +188,7 @@ const poolDriver = (pool: Pool, names: Names): Driver => {
       }
     },
     releaseConnection: async (connection) => own.get(connection)?.release(),
-    beginTransaction: (connection) => set(connection, begin, true),
+    beginTransaction: (connection, { isolationLevel }) => set(connection, beginAt(isolationLevel), true),
     commitTransaction: (connection) => set(connection, commit, false),
     rollbackTransaction: (connection) => set(connection, rollback, false),
     destroy: () => pool.end(),
@@ -204,12 +204,17 @@ class ByteOrderCompiler extends PostgresQueryCompiler {
 }
 
 /** A transaction that met another is done again, here and nowhere else. */
+const repeating = <Tables>(builder: TransactionBuilder<Tables>): TransactionBuilder<Tables> => {
+  const once = builder.execute.bind(builder);
+  const at = builder.setIsolationLevel.bind(builder);
+  builder.execute = (work) => repeated(() => once(work));
+  builder.setIsolationLevel = (level) => repeating(at(level));
+  return builder;
+};
+
 class RepeatingKysely<Tables> extends Kysely<Tables> {
   override transaction(): TransactionBuilder<Tables> {
-    const builder = super.transaction();
-    const once = builder.execute.bind(builder);
-    builder.execute = (work) => repeated(() => once(work));
-    return builder;
+    return repeating(super.transaction());
   }
 }
 
@@ -240,6 +245,7 @@ const checkServer = async (pool: Pool): Promise<void> => {
 
 /**
  * Opens a PostgreSQL database. Transactions are serializable: what SQLite does with one connection is right here with many.
+ * Work that many do at once on the same few rows asks for `read committed` and locks them first, so that nobody is undone.
  *
  * @throws AppError `config-invalid`, `database-unavailable`.
  */
