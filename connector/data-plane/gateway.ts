@@ -10,6 +10,7 @@ import type { Logger } from '../../kernel/log.ts';
 import type { Applications } from './applications.ts';
 import { createClosings } from './closings.ts';
 import type { Application, BodyDigests, ConsumedTransfer, ConsumedTransfers, HttpFetch, UsageMeter } from './ports.ts';
+import { prepared } from './prepared.ts';
 import { writeProblem } from './problem.ts';
 import { Relay } from './relay.ts';
 import {
@@ -302,8 +303,10 @@ export const startGateway = async (its: GatewayOptions, options: ListenOptions):
   const fetchFor = async (access: Access): Promise<void> => {
     const { use, session } = await openUse(its, access);
     const outgoing = prepare(its, access.wanted, use, session);
-    if (access.response.destroyed) return access.ended();
-    relayFor(its, access, { use, outgoing, recorded: closings.begin() }).start();
+    await prepared(its.meter, use.transfer, () => {
+      if (access.response.destroyed) access.ended();
+      else relayFor(its, access, { use, outgoing, recorded: closings.begin() }).start();
+    });
   };
 
   const onRequest = (request: IncomingMessage, response: ServerResponse): void => {

@@ -22,6 +22,7 @@ import type {
   ReceivedFiles,
   UsageMeter,
 } from './ports.ts';
+import { prepared } from './prepared.ts';
 import { Relay } from './relay.ts';
 import { reservedBytes } from './rules.ts';
 
@@ -202,7 +203,7 @@ const take = async (its: PushInboxOptions, request: Request, found: PushedTransf
     ended: () => undefined,
     recorded: recorded.resolve,
   });
-  relay.start();
+  await prepared(its.meter, found, () => relay.start());
   await Promise.all([closed, recorded.promise]);
   if (refusal !== undefined) throw refusal;
   if (keeping.errored !== null) throw keeping.errored;

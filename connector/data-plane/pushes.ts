@@ -10,6 +10,7 @@ import { policyFault, standingOf } from './admission.ts';
 import { createClosings } from './closings.ts';
 import type { Grants, Holder, OpenTransfer } from './grants.ts';
 import type { BodyDigests, HttpPush, Standing, UsageMeter } from './ports.ts';
+import { prepared } from './prepared.ts';
 import { type Delivery, PushBody } from './push-body.ts';
 import { Relay } from './relay.ts';
 import { type Refusal, reservedBytes } from './rules.ts';
@@ -219,7 +220,8 @@ export const createPushes = (its: PushesOptions): Pushes => {
     const { participant, transfer, agreementId, consumer } = order;
     const opened = await its.grants.prepare({ participant, transfer, agreementId, consumer });
     if (opened.bearer === null) throw new AppError('format-unsupported');
-    return deliver(order, opened, opened.bearer);
+    const { bearer, countsAccesses: isCounted } = opened;
+    return prepared(its.meter, { agreement: opened.terms.agreement, isCounted }, () => deliver(order, opened, bearer));
   };
 
   const stop = (transfer: string): void => {

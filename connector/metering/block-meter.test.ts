@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { systemClock } from '../../kernel/clock.ts';
 import { createIds, systemRandom } from '../../kernel/random.ts';
-import { closeOn, openOn, prepared, startBlockWorker } from '../../test/support/block-worker.ts';
+import { closeOn, counted, openOn, startBlockWorker } from '../../test/support/block-worker.ts';
 import { eventually } from '../../test/support/dsp-pair.ts';
 import {
   agreementFor,
@@ -71,7 +71,7 @@ describe('several workers of one provider', () => {
     await using pair = await startMeterPair({ changes: { window, consumerWindow: { ...window, requests: 1_000 } } });
     await using one = await startBlockWorker(pair.provider, 1);
     await using two = await startBlockWorker(pair.provider, 2);
-    await prepared(one.meter, pair.agreement, () => undefined);
+    await counted(one.meter, pair.agreement, () => undefined);
     const served: boolean[] = [];
     for (let count = 0; count < 12; count += 1)
       served.push((await openOn(two.meter, openEntry(pair.agreement))) === null);
@@ -85,14 +85,14 @@ describe('several workers of one provider', () => {
     await using two = await startBlockWorker(pair.provider, 2);
     const counts: number[] = [];
     const openCounted = ({ meter }: typeof one) =>
-      prepared(meter, pair.agreement, () => {
+      counted(meter, pair.agreement, () => {
         counts.push(meter.count(pair.agreement));
         return new Promise((resolve) => meter.open(openEntry(pair.agreement), resolve));
       });
     await Promise.all([one, two, one, two].map(openCounted));
     expect(counts.toSorted()).toEqual([0, 1, 2, 3]);
-    await prepared(one.meter, pair.agreement, () => counts.push(one.meter.count(pair.agreement)));
-    await prepared(two.meter, pair.agreement, () => counts.push(two.meter.count(pair.agreement)));
+    await counted(one.meter, pair.agreement, () => counts.push(one.meter.count(pair.agreement)));
+    await counted(two.meter, pair.agreement, () => counts.push(two.meter.count(pair.agreement)));
     expect(counts.slice(4)).toEqual([4, 4]); // what was counted and not opened does not count
     expect(one.meter.count(pair.agreement)).toBe(Number.MAX_SAFE_INTEGER); // who did not ask is told the worst
   });

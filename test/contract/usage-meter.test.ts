@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import type { UsageMeter } from '../../connector/data-plane/ports.ts';
 import type { UsageClose, UsageOpen } from '../../contracts/ledger/usage-entry.ts';
 import { type Clock, systemClock } from '../../kernel/clock.ts';
-import { closeOn, openOn, prepared, startBlockWorker } from '../support/block-worker.ts';
+import { closeOn, counted, openOn, startBlockWorker } from '../support/block-worker.ts';
 import { diskFull, failingFiles } from '../support/failing-files.ts';
 import { agreementFor, createMeterNetwork, openEntry, startMeterParty } from '../support/meter-pair.ts';
 import { tornFiles } from '../support/torn-files.ts';
@@ -40,7 +40,7 @@ const closeOf = ({ agreement, request, part }: UsageOpen, changes: Partial<Usage
 });
 
 const countOf = (meter: UsageMeter, agreement: string): Promise<number> =>
-  prepared(meter, agreement, () => meter.count(agreement));
+  counted(meter, agreement, () => meter.count(agreement));
 
 /** The promises of `UsageMeter`, for every implementation. */
 const usageMeterContract = (name: string, make: () => Promise<MeterHarness>): void => {
@@ -61,7 +61,7 @@ const usageMeterContract = (name: string, make: () => Promise<MeterHarness>): vo
       const its = await make();
       const counts: number[] = [];
       const open = () =>
-        prepared(its.meter, its.agreement, () => {
+        counted(its.meter, its.agreement, () => {
           counts.push(its.meter.count(its.agreement));
           its.meter.open(openOf(its), () => undefined);
         });

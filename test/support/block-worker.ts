@@ -1,4 +1,5 @@
 import type { UsageMeter } from '../../connector/data-plane/ports.ts';
+import { prepared } from '../../connector/data-plane/prepared.ts';
 import { type OpenedBlockMeter, openBlockMeter } from '../../connector/metering/block-meter.ts';
 import type { AppError } from '../../contracts/errors.ts';
 import type { UsageClose, UsageOpen } from '../../contracts/ledger/usage-entry.ts';
@@ -24,16 +25,13 @@ export const startBlockWorker = async (
   });
 };
 
-/** Does something with the next access as the data plane does: in the turn in which it was prepared. */
-export const prepared = <Value>(meter: UsageMeter, agreement: string, work: () => Value): Promise<Awaited<Value>> =>
-  new Promise((resolve) => {
-    const go = () => resolve(work() as Awaited<Value>);
-    if (meter.prepare(agreement, go, true)) go();
-  });
+/** Does something with the next access as the data plane does: in the turn in which it was prepared and counted. */
+export const counted = <Value>(meter: UsageMeter, agreement: string, work: () => Value): Promise<Awaited<Value>> =>
+  prepared(meter, { agreement, isCounted: true }, work);
 
 /** Opens an access; null, or why not. */
 export const openOn = (meter: UsageMeter, entry: UsageOpen): Promise<AppError | null> =>
-  prepared(meter, entry.agreement, () => new Promise<AppError | null>((resolve) => meter.open(entry, resolve)));
+  counted(meter, entry.agreement, () => new Promise<AppError | null>((resolve) => meter.open(entry, resolve)));
 
 /** Closes an access; true when the journal did not take it. */
 export const closeOn = (meter: UsageMeter, entry: UsageClose): Promise<boolean> =>
