@@ -4,6 +4,8 @@ import type { ParticipantId } from '../contracts/ids.ts';
 import { isAssertionOf, signAssertion } from '../kernel/assertions.ts';
 import { nodeCrypto } from '../kernel/crypto.ts';
 import { nodeFiles } from '../kernel/files.ts';
+import { startLeasedPart, type Term } from '../kernel/sql/leased-part.ts';
+import { createPartCalls } from '../kernel/sql/part-calls.ts';
 import { openSharedSignedSeqs, takeOverSignedSeqs } from './adapters/files/signed-seqs.ts';
 import { createLogReader } from './adapters/http/log-reader.ts';
 import { createSqlAlarmStore, createSqlFollowedStore, createSqlLogPinStore } from './adapters/sql/followed-store.ts';
@@ -17,12 +19,14 @@ import {
 import { createSqlPromiseStore, createSqlRegistrationStore } from './adapters/sql/registration-store.ts';
 import { createSqlUnstatedStore } from './adapters/sql/unstated-store.ts';
 import { createSqlUsageStore } from './adapters/sql/usage-store.ts';
+import { createSqlWindowStore } from './adapters/sql/window-store.ts';
 import type { Base } from './base.ts';
 import type { ConnectorConfig } from './config.ts';
 import type { KeptAlarm, OwnKeyEvents, StatedInterval, StatedUsage } from './evidence/ports.ts';
 import { type Evidence, startEvidence } from './evidence/service.ts';
 import type { SignedSeqs } from './metering/ports.ts';
-import { type Metering, startMetering } from './metering/service.ts';
+import { type Metering, type MeteringOptions, startMetering } from './metering/service.ts';
+import { startSharedMetering } from './metering/shared-service.ts';
 import type { UsageQueries } from './metering/usage.ts';
 
 /** What is used is written down, stated by both, and brought to the log. */
@@ -122,45 +126,59 @@ const composeEvidence = (base: Base, parts: UsageParts, usage: () => UsageQuerie
   );
 };
 
+const statementPart = 'statements';
+
+/** What processes of one connector meter together with. */
+const sharedParts = ({ db, relaxed, leases, wakeups, clock, log, newUuid: newId }: Base) => ({
+  windows: createSqlWindowStore(db),
+  wakeups,
+  newId,
+  calls: createPartCalls({ db: relaxed, wakeups, clock, log, part: statementPart, newId }),
+  lead: (begin: (term: Term) => Promise<AsyncDisposable>) =>
+    startLeasedPart({ leases, name: statementPart, clock, log, begin }),
+});
+
 const composeMetering = async (base: Base, evidence: Evidence | undefined): Promise<Metering> => {
   const { config, db, transport, peers, resolver, keys, clock, random, log, broker } = base;
   const folder = journalFolderOf(config);
+  const its: Omit<MeteringOptions, 'seqs'> = {
+    files: nodeFiles,
+    folder,
+    accounts: createSqlMeterAccountStore(db),
+    marks: createSqlJournalMarkStore(db),
+    unstated: createSqlUnstatedStore(db),
+    drafts: createSqlStatementDraftStore(db),
+    statements: createSqlStatementStore(db),
+    usage: createSqlUsageStore(db),
+    disputes: createSqlDisputeStore(db),
+    transport,
+    peers: {
+      root: async (_participant, peer) => {
+        try {
+          return await peers.extension(peer, 'statements');
+        } catch {
+          return undefined; // not to be found out now: it is asked again
+        }
+      },
+    },
+    broker: {
+      root: async () => broker && { did: broker.did, url: `${broker.origin}/ext/1/statements` },
+    },
+    signer: {
+      sign: async (_key, payload, typ) => signAssertion(keys.assertion, payload, typ),
+      verify: (artifact, by) => isAssertionOf(resolver, artifact, by),
+    },
+    // Without a broker there is no log to bring anything to; both sides keep what both signed.
+    registrar: { submit: async (statement) => evidence?.registrar.submit(statement) },
+    clock,
+    random,
+    log,
+    intervalMs: config.STEKKER_STATEMENT_INTERVAL_SECONDS * 1_000,
+  };
   return base.own(
-    await startMetering({
-      files: nodeFiles,
-      folder,
-      seqs: await openSigned(config),
-      accounts: createSqlMeterAccountStore(db),
-      marks: createSqlJournalMarkStore(db),
-      unstated: createSqlUnstatedStore(db),
-      drafts: createSqlStatementDraftStore(db),
-      statements: createSqlStatementStore(db),
-      usage: createSqlUsageStore(db),
-      disputes: createSqlDisputeStore(db),
-      transport,
-      peers: {
-        root: async (_participant, peer) => {
-          try {
-            return await peers.extension(peer, 'statements');
-          } catch {
-            return undefined; // not to be found out now: it is asked again
-          }
-        },
-      },
-      broker: {
-        root: async () => broker && { did: broker.did, url: `${broker.origin}/ext/1/statements` },
-      },
-      signer: {
-        sign: async (_key, payload, typ) => signAssertion(keys.assertion, payload, typ),
-        verify: (artifact, by) => isAssertionOf(resolver, artifact, by),
-      },
-      // Without a broker there is no log to bring anything to; both sides keep what both signed.
-      registrar: { submit: async (statement) => evidence?.registrar.submit(statement) },
-      clock,
-      random,
-      log,
-      intervalMs: config.STEKKER_STATEMENT_INTERVAL_SECONDS * 1_000,
-    }),
+    base.isShared
+      ? await startSharedMetering({ ...its, ...sharedParts(base), openSeqs: () => openSigned(config) })
+      : await startMetering({ ...its, seqs: await openSigned(config) }),
   );
 };
 

@@ -4,7 +4,7 @@ import { addUnits } from '../../contracts/ledger/price-plan.ts';
 import type { UsageClose, UsageExt, UsageOpen } from '../../contracts/ledger/usage-entry.ts';
 import { formatTime, parseTime } from '../../contracts/time.ts';
 import { unknownHave } from './counts.pure.ts';
-import type { HeldRecord, KeptStatement, Load, MeteredAgreement, StoredAccount } from './ports.ts';
+import type { HeldRecord, KeptStatement, Late, Load, MeteredAgreement, StoredAccount } from './ports.ts';
 import {
   concededBeyond,
   costOf,
@@ -293,13 +293,19 @@ export const givenUp = (account: Account, access: Access, units: Units, bytes: s
 /** Long after the provider could have stated them: refused requests, and what it left out to its own loss. */
 const unstatedMs = { uncharged: 3_600_000, charged: 86_400_000 };
 
+/** What a consumer waits for no longer. */
+export const lateIn = ({ chain }: Account): Late => {
+  const to = parseTime(chain.to) ?? 0;
+  return { charged: to - unstatedMs.charged, uncharged: to - unstatedMs.uncharged };
+};
+
 /** After the last statement nothing is stated any more; before it, the consumer waits for a while and no longer. */
 const forgetUnstated = (account: Account): void => {
   const { chain, info } = account;
-  const to = parseTime(chain.to) ?? 0;
+  const late = lateIn(account);
   for (const access of account.accesses.values()) {
     const isCharged = access.exposed.requests + access.exposed.bytes > 0;
-    const isLate = to - access.closedAt > (isCharged ? unstatedMs.charged : unstatedMs.uncharged);
+    const isLate = access.closedAt < (isCharged ? late.charged : late.uncharged);
     if (access.close !== null && (chain.isFinal || (info.role === 'consumer' && isLate))) forget(account, access);
   }
 };

@@ -71,7 +71,10 @@ const sweepMs = 60_000;
 export const roles = ['provider', 'consumer'] as const;
 
 /** The exposure that each role may have. */
-export const windowsOf = ({ window = defaultWindow, consumerWindow = window }: StatementOptions) => ({
+export const windowsOf = ({
+  window = defaultWindow,
+  consumerWindow = window,
+}: Pick<StatementOptions, 'window' | 'consumerWindow'>) => ({
   provider: window,
   consumer: consumerWindow,
 });

@@ -85,8 +85,6 @@ interface Judged {
   readonly fault: 'counts' | 'missing' | 'time' | undefined;
 }
 
-const isOpen = (access: Access | undefined): boolean => access !== undefined && access.close === null;
-
 /** Judges one row against our own journal, and makes its leaf again. */
 const judgeRow = (account: Account, K: string, row: DraftRow): Judged => {
   const access = account.accesses.get(keyOf(row.request, Number(row.part)));
@@ -124,7 +122,11 @@ const sumsFit = (account: Account, rows: readonly DraftRow[], sums: StatementSum
   return canonicalize(own) === canonicalize(sums) && sumsDigest(nodeCrypto, own) === stated;
 };
 
-/** Compares a draft with our own journal. `mayWait`: a row that is still open here may yet close. */
+/** Whether a row is about an access that may yet close here: it is open, or one of a journal that has not brought all it has. */
+const mayClose = ({ blocks }: Account, access: Access | undefined): boolean =>
+  access === undefined ? blocks.size > 0 : access.close === null;
+
+/** Compares a draft with our own journal. `mayWait`: what is still open here may yet close. */
 export const compareDraft = async (
   account: Account,
   draft: StatementDraft,
@@ -135,7 +137,7 @@ export const compareDraft = async (
   if (fault !== undefined) return refuse(fault);
   if (!isNumbered(account, draft.records)) return refuse('order');
   const judged = await inSlices(draft.records, (row) => judgeRow(account, draft.K, row));
-  if (mayWait && judged.some(({ access }) => isOpen(access))) return { kind: 'open' };
+  if (mayWait && judged.some(({ access }) => mayClose(account, access))) return { kind: 'open' };
   const records = refusedRecords(judged);
   if (records.length > 0) return refuse(codeOf(judged.map((one) => one.fault)), records);
   const root = await rootOfLeaves(draft.records.map(({ leaf }) => orNothing(fromBase64Url(leaf))));

@@ -50,7 +50,7 @@ const requestAgainMs = 10_000;
 /** An interval that only we keep: the records of it, with a seq and sums of our own, and no signature. */
 const keepInterval = async (its: WatchOptions, account: Account): Promise<void> => {
   const closed = inOrder([...account.accesses.values()].filter(({ standing }) => standing === 'closed'));
-  const isFinal = account.isEnded && account.counts.open + account.counts.lost === 0;
+  const isFinal = account.isEnded && account.counts.open + account.counts.lost + account.blocks.size === 0;
   const rows = closed.map(rowOfAccess);
   if (rows.length === 0 && !isFinal) return;
   const draft = await buildDraft({ account, rows, to: its.clock.now(), isFinal, random: its.random });

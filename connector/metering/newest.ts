@@ -26,6 +26,7 @@ import type {
   StatementSigner,
   StatementStore,
   UnstatedStore,
+  UsageStore,
 } from './ports.ts';
 import { rootOfLeaves } from './statements.ts';
 
@@ -41,6 +42,7 @@ export interface NewestOptions {
   readonly signer: StatementSigner;
   readonly seqs: SignedSeqs;
   readonly statements: StatementStore;
+  readonly usage: Pick<UsageStore, 'ofStatement'>;
   readonly disputes: DisputeStore;
   readonly accounts: Pick<MeterAccountStore, 'change'>;
   readonly unstated: Pick<UnstatedStore, 'settle'>;
@@ -104,12 +106,23 @@ const rowsOf = async (account: Account, held: Held): Promise<readonly StatedRow[
   });
 };
 
+/** Rows of a statement that stands here: those kept with it or, once they are in the usage store, all of them there. */
+const ownRows = async (
+  { usage }: NewestOptions,
+  { info }: Account,
+  { rows, payload }: KeptStatement,
+): Promise<readonly StatedRow[] | undefined> => {
+  if (rows !== null) return rows;
+  const stated = await usage.ofStatement(info, Number(payload.seq));
+  return BigInt(stated.length) === BigInt(payload.last) + 1n - BigInt(payload.first) ? stated : undefined;
+};
+
 /** Goes on from a statement that we signed and lost. Where rows are missing nobody knows what was stated: then none of it is again. */
 const adopt = async (its: NewestOptions, account: Account, held: Held, isGap: boolean): Promise<void> => {
   const { info } = account;
   const own = await its.statements.find(info, Number(held.payload.seq));
   const isOurs = own?.digest === held.digest;
-  const rows = isOurs ? own.rows : await rowsOf(account, held);
+  const rows = isOurs ? await ownRows(its, account, own) : await rowsOf(account, held);
   const statement: KeptStatement = {
     digest: held.digest,
     payload: held.payload,

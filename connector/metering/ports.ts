@@ -96,6 +96,12 @@ export interface UnstatedAccess {
  */
 export type PutAccess = 'new' | 'kept' | 'settled' | 'doubled';
 
+/** Until when an access must have closed that the other side leaves out for good. */
+export interface Late {
+  readonly charged: number;
+  readonly uncharged: number;
+}
+
 /** Accesses out of the journals of workers that no complete statement holds. Each (account, request, part) stands once. */
 export interface UnstatedStore {
   /** All of them or none; durable when it returns. One answer for each, in order. The account counts those that are new. */
@@ -110,6 +116,8 @@ export interface UnstatedStore {
     key: AccountKey,
     accesses: readonly { readonly request: string; readonly part: number }[],
   ) => Promise<void>;
+  /** The same for what closed before these times, ms: what would be charged, and what would not. */
+  readonly settleLate: (key: AccountKey, before: Late) => Promise<void>;
   /** The highest place of what is here. */
   readonly lastPlace: () => Promise<number | undefined>;
 }

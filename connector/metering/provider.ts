@@ -244,7 +244,10 @@ const sign = async (its: ProviderOptions, work: Work, draft: KeptDraft): Promise
   if (info.assurance === 'plain-dsp') {
     await its.completion.complete(work.account, statement, draft.rows);
   } else {
-    if ((await its.statements.save(info, statement)) === 'conflict') return 'later';
+    if ((await its.statements.save(info, statement)) === 'conflict') {
+      work.isAsked = false; // another process was here before: what is kept is read again
+      return 'later';
+    }
     work.signed = statement;
   }
   work.draft = undefined;

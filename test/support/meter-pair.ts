@@ -1,4 +1,4 @@
-import type { Hono } from 'hono';
+import { Hono } from 'hono';
 import { openSignedSeqs } from '../../connector/adapters/files/signed-seqs.ts';
 import {
   createSqlDisputeStore,
@@ -152,24 +152,28 @@ export interface PartyOptions {
 
 const typOf = (artifact: unknown, typ: Parameters<typeof readJws>[1]) => readJws(artifact, typ);
 
-export const startMeterParty = async (network: MeterNetwork, its: PartyOptions): Promise<MeterParty> => {
-  const did = its.role === 'provider' ? providerDid : consumerDid;
+const didFor = (role: MeterRole): Did => (role === 'provider' ? providerDid : consumerDid);
+
+/** What metering of a party is made of, on its rows and files; the record of what was signed is read anew in each life. */
+export const meterOptions = async (
+  network: MeterNetwork,
+  its: PartyOptions & { readonly files: FilePort },
+  { rows, registered }: Pick<MeterParty, 'rows' | 'registered'>,
+): Promise<MeteringOptions> => {
+  const did = didFor(its.role);
   const key = network.keys.get(did) ?? ed25519FromByte(9);
-  const rows = openSqlite<MeteringTables>({ path: ':memory:', fullSync: false });
-  await migrate(rows.db, 'metering', meteringMigrations);
-  const files = its.files ?? tornFiles();
-  const registered: MeterParty['registered'] = [];
-  const options = async (): Promise<MeteringOptions> => ({
-    files,
+  const { db } = rows;
+  return {
+    files: its.files,
     folder: '/journal',
-    seqs: await openSignedSeqs({ files, crypto: nodeCrypto }, '/signed'), // read anew in each life
-    accounts: createSqlMeterAccountStore(rows.db),
-    marks: createSqlJournalMarkStore(rows.db),
-    unstated: createSqlUnstatedStore(rows.db),
-    drafts: createSqlStatementDraftStore(rows.db),
-    statements: createSqlStatementStore(rows.db),
-    usage: createSqlUsageStore(rows.db),
-    disputes: createSqlDisputeStore(rows.db),
+    seqs: await openSignedSeqs({ files: its.files, crypto: nodeCrypto }, '/signed'),
+    accounts: createSqlMeterAccountStore(db),
+    marks: createSqlJournalMarkStore(db),
+    unstated: createSqlUnstatedStore(db),
+    drafts: createSqlStatementDraftStore(db),
+    statements: createSqlStatementStore(db),
+    usage: createSqlUsageStore(db),
+    disputes: createSqlDisputeStore(db),
     transport: transportFor(network, did),
     peers: { root: async (_participant, peer) => `${originOf(peer)}/ext/1/statements` },
     broker: { root: async () => undefined },
@@ -194,25 +198,42 @@ export const startMeterParty = async (network: MeterNetwork, its: PartyOptions):
     consumerWaitsMs: 60_000,
     segmentBytes: 1 << 16,
     ...its.changes,
+  };
+};
+
+/** Where the counterparty finds a party's statements. */
+export const serveStatements = (
+  { apps }: MeterNetwork,
+  role: MeterRole,
+  metering: Pick<SingleMetering, 'routes'>,
+  log: Logger = silentLogger,
+): void => {
+  const routes = metering.routes({
+    log,
+    participantOf: () => us,
+    authenticate: async (_participant, headers) => {
+      const caller = headers.get('authorization');
+      if (caller === null || !caller.startsWith('did:')) throw new AppError('unauthenticated');
+      return { did: caller as Did };
+    },
   });
+  apps.set(didFor(role), new Hono().route('/ext/1', routes));
+};
+
+export const startMeterParty = async (network: MeterNetwork, its: PartyOptions): Promise<MeterParty> => {
+  const rows = openSqlite<MeteringTables>({ path: ':memory:', fullSync: false });
+  await migrate(rows.db, 'metering', meteringMigrations);
+  const files = its.files ?? tornFiles();
+  const registered: MeterParty['registered'] = [];
+  const options = () => meterOptions(network, { ...its, files }, { rows, registered });
   const open = async (changes: Partial<MeteringOptions> = {}): Promise<SingleMetering> => {
     const all = { ...(await options()), ...changes };
     const metering = await startMetering(its.mortal?.(all) ?? all);
-    const routes = metering.routes({
-      log: its.log ?? silentLogger,
-      participantOf: () => us,
-      authenticate: async (_participant, headers) => {
-        const caller = headers.get('authorization');
-        if (caller === null || !caller.startsWith('did:')) throw new AppError('unauthenticated');
-        return { did: caller as Did };
-      },
-    });
-    const { Hono: App } = await import('hono');
-    network.apps.set(did, new App().route('/ext/1', routes));
+    serveStatements(network, its.role, metering, its.log);
     return metering;
   };
   const party: MeterParty = {
-    did,
+    did: didFor(its.role),
     role: its.role,
     files,
     rows,

@@ -194,6 +194,22 @@ export const createSqlUnstatedStore = (db: Db): UnstatedStore => ({
           .where('part', '=', part)
           .execute();
     }),
+  settleLate: async ({ participant, role, agreement }, { charged, uncharged }) => {
+    await db
+      .updateTable('unstated_access')
+      .set({ settled: 1 })
+      .where('participant', '=', participant)
+      .where('role', '=', role)
+      .where('agreement', '=', agreement)
+      .where('settled', '=', 0)
+      .where((its) =>
+        its.or([
+          its('closed_at', '<', charged),
+          its.and([its('closed_at', '<', uncharged), its('load_requests', '=', 0), its('load_bytes', '=', 0)]),
+        ]),
+      )
+      .execute();
+  },
   lastPlace: async () => {
     const row = await db
       .selectFrom('unstated_access')

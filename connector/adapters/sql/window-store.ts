@@ -1,8 +1,9 @@
-import { type Kysely, sql } from 'kysely';
+import { type Kysely, type SelectQueryBuilder, sql } from 'kysely';
 import type { ParticipantId } from '../../../contracts/ids.ts';
 import type { Units } from '../../../contracts/ledger/forms.ts';
 import type { StatementSums, UsageStatement } from '../../../contracts/ledger/statement.ts';
 import { parseTime } from '../../../contracts/time.ts';
+import { isPostgres } from '../../../kernel/sql/dialect.ts';
 import type {
   AccountKey,
   Exposure,
@@ -56,13 +57,26 @@ const blocksOf = async (db: Db, { participant, role, agreement }: AccountKey): P
   return rows.map(blockOf);
 };
 
+type AccountRow = MeteringTables['usage_account'];
+
+/**
+ * Until the transaction ends nobody else works on windows of this counterparty, and the agreement does not end meanwhile. What
+ * is read from now on stands as it is: the account itself may have changed while we waited.
+ */
+const lockAccount = async (
+  db: Db,
+  { participant, role, peer }: AccountRow,
+  found: SelectQueryBuilder<MeteringTables, 'usage_account', AccountRow>,
+): Promise<AccountRow | undefined> => {
+  if (!isPostgres(db)) return found.executeTakeFirst(); // one transaction at a time
+  const name = JSON.stringify(['window', participant, role, peer]);
+  await sql`select pg_advisory_xact_lock(hashtextextended(${name}, 0))`.execute(db);
+  return found.forNoKeyUpdate().executeTakeFirst();
+};
+
 const findAccount = async (db: Db, role: AccountKey['role'], agreement: string): Promise<WindowAccount | undefined> => {
-  const row = await db
-    .selectFrom('usage_account')
-    .selectAll()
-    .where('role', '=', role)
-    .where('agreement', '=', agreement)
-    .executeTakeFirst();
+  const found = db.selectFrom('usage_account').selectAll().where('role', '=', role).where('agreement', '=', agreement);
+  const row = await found.executeTakeFirst().then((seen) => seen && lockAccount(db, seen, found));
   if (row === undefined) return undefined;
   const account = accountOf(row);
   return {
@@ -274,7 +288,12 @@ const setBlock: (db: Db) => WindowRows['setBlock'] = (db) => async (info, journa
 
 const rowsOf = (db: Db): WindowRows => ({
   line: async (journal) => {
-    const row = await db.selectFrom('window_line').select('line').where('journal', '=', journal).executeTakeFirst();
+    const row = await db
+      .selectFrom('window_line')
+      .select('line')
+      .where('journal', '=', journal)
+      .$if(isPostgres(db), (query) => query.forShare()) // until the transaction ends nobody takes its place
+      .executeTakeFirst();
     return row?.line;
   },
   take: async (journal, line) => {
@@ -331,7 +350,12 @@ const busyAccounts = async (db: Db): Promise<readonly AccountKey[]> => {
 };
 
 export const createSqlWindowStore = (db: Db): WindowStore => ({
-  transact: (work) => db.transaction().execute((transaction) => work(rowsOf(transaction))),
+  // Serializable transactions would undo each other here again and again: they lock what they read, and wait in turn.
+  transact: (work) =>
+    db
+      .transaction()
+      .setIsolationLevel('read committed')
+      .execute((transaction) => work(rowsOf(transaction))),
   places: async (count) => {
     const row = await db
       .updateTable('window_place')
