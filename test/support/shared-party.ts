@@ -1,9 +1,10 @@
-import { openSignedSeqs } from '../../connector/adapters/files/signed-seqs.ts';
+import { openSharedSignedSeqs } from '../../connector/adapters/files/signed-seqs.ts';
 import { type MeteringTables, meteringMigrations } from '../../connector/adapters/sql/metering-tables.ts';
 import { createSqlWindowStore } from '../../connector/adapters/sql/window-store.ts';
 import type { MeterRole } from '../../connector/metering/ports.ts';
 import type { Metering, MeteringOptions } from '../../connector/metering/service.ts';
 import { startSharedMetering } from '../../connector/metering/shared-service.ts';
+import { textOf, utf8 } from '../../contracts/bytes.ts';
 import { systemClock } from '../../kernel/clock.ts';
 import { nodeCrypto } from '../../kernel/crypto.ts';
 import type { FilePort } from '../../kernel/files.ts';
@@ -35,8 +36,8 @@ export interface SharedParty extends AsyncDisposable {
   readonly registered: MeterParty['registered'];
   /** Starts a process; one that was there before is started again on its files. */
   readonly start: (files?: FilePort) => Promise<SharedProcess>;
-  /** The files of what was signed. */
-  readonly signed: () => Promise<readonly string[]>;
+  /** What was signed, as it is written down. */
+  readonly signed: () => Promise<string>;
 }
 
 const leaseMs = 400;
@@ -72,7 +73,7 @@ export const openSharedParty = async (
       windows: createSqlWindowStore(db),
       wakeups,
       newId,
-      openSeqs: () => openSignedSeqs({ files: signed, crypto: nodeCrypto }, '/signed'),
+      openSeqs: () => openSharedSignedSeqs({ files: signed, crypto: nodeCrypto }, '/signed'),
       calls: createPartCalls({ db, wakeups, clock, log, part: 'statements', newId }),
       lead: (begin) =>
         startLeasedPart({
@@ -89,7 +90,13 @@ export const openSharedParty = async (
     options: await optionsOver(tornFiles()),
     registered,
     start,
-    signed: () => signed.list('/signed'),
+    signed: async () => {
+      const names = await signed.list('/signed');
+      const texts = await Promise.all(
+        names.map(async (name) => textOf((await signed.read(`/signed/${name}`)) ?? utf8(''))),
+      );
+      return texts.join('').trim();
+    },
     [Symbol.asyncDispose]: () => rows[Symbol.asyncDispose](),
   };
 };
