@@ -131,14 +131,17 @@ describe('one sync for many commits', () => {
     };
     return { begun, file };
   };
-  const turnOfTheLoop = () => new Promise<void>((resolve) => setImmediate(resolve));
+  /** All that has been asked for is committed, and its sync has begun. */
+  const settle = async () => {
+    for (let turn = 0; turn < 4; turn += 1) await new Promise<void>((resolve) => setImmediate(resolve));
+  };
 
   test('others work while a sync is under way, and one sync ends for all that came before it', async () => {
     const { begun, file } = slowSync();
     await using database = open(join(folder, 'slow.sqlite'), { openWal: () => file });
     const ended: string[] = [];
     const creating = withTable(database).then(() => ended.push('table'));
-    await turnOfTheLoop();
+    await settle();
     begun[0]?.resolve();
     await creating;
     const insert = (id: number) =>
@@ -148,7 +151,7 @@ describe('one sync for many commits', () => {
         .execute()
         .then(() => ended.push(`row ${id}`));
     const first = insert(1);
-    await turnOfTheLoop();
+    await settle();
     const second = insert(2);
     const claimed = database.relaxed
       .updateTable('thing')
@@ -156,12 +159,12 @@ describe('one sync for many commits', () => {
       .where('id', '=', 2)
       .executeTakeFirst()
       .then(({ numUpdatedRows }) => ended.push(`claimed ${numUpdatedRows}`));
-    await turnOfTheLoop();
+    await settle();
     expect(ended).toEqual(['table']);
     expect(begun).toHaveLength(2);
     begun[1]?.resolve();
     await first;
-    await turnOfTheLoop();
+    await settle();
     expect(ended).toEqual(['table', 'row 1']);
     expect(begun).toHaveLength(3);
     begun[2]?.resolve();
@@ -174,7 +177,7 @@ describe('one sync for many commits', () => {
     const { begun, file } = slowSync();
     await using database = open(join(folder, 'idle.sqlite'), { openWal: () => file });
     const creating = withTable(database);
-    await turnOfTheLoop();
+    await settle();
     begun[0]?.resolve();
     await creating;
     const { db, relaxed } = database;
@@ -202,12 +205,12 @@ describe('one sync for many commits', () => {
     {
       await using database = open(path, { openWal: () => file, onFault: (one) => faults.push(one) });
       const creating = withTable(database);
-      await turnOfTheLoop();
+      await settle();
       begun[0]?.resolve();
       await creating;
       const insert = (id: number) => database.db.insertInto('thing').values({ id, part: 0, body: '' }).execute();
       const waiting = [insert(1), insert(2), database.relaxed.selectFrom('thing').selectAll().execute()];
-      await turnOfTheLoop();
+      await settle();
       begun[1]?.reject(Object.assign(new Error('the disk said no'), { code }));
       const outcomes = await Promise.allSettled(waiting);
       for (const outcome of outcomes) expect(outcome).toMatchObject({ status: 'rejected', reason: { code: fault } });
@@ -218,6 +221,29 @@ describe('one sync for many commits', () => {
     }
     await using again = open(path);
     expect(await again.db.selectFrom('thing').select('id').where('id', '=', 3).execute()).toEqual([]);
+  });
+
+  test('what is committed while a sync is under way waits for the next', async () => {
+    const { begun, file } = slowSync();
+    const sync = createGroupSync({ open: () => file, onFault: () => undefined });
+    const ended: string[] = [];
+    const commit = (name: string) => {
+      sync.committed();
+      void sync.settled().then(() => ended.push(name));
+    };
+    expect(sync.underWay()).toBeUndefined();
+    commit('first');
+    expect(sync.underWay()).toBeDefined();
+    commit('late');
+    begun[0]?.resolve();
+    await settle();
+    expect(ended).toEqual(['first']);
+    begun[1]?.resolve();
+    await settle();
+    expect(ended).toEqual(['first', 'late']);
+    expect(begun).toHaveLength(2);
+    expect(sync.underWay()).toBeUndefined();
+    await sync.close();
   });
 
   test('a file that cannot be opened is a failed sync', async () => {

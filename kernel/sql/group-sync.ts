@@ -26,6 +26,8 @@ export interface GroupSync {
   readonly committed: () => void;
   /** Resolves once everything committed until now is on the disk. @throws AppError for what is not. */
   readonly settled: () => Promise<void>;
+  /** Resolves when the sync that is under way ends, however it does; undefined while there is none. */
+  readonly underWay: () => Promise<void> | undefined;
   /** @throws AppError once a sync has failed. */
   readonly check: () => void;
   readonly close: () => Promise<void>;
@@ -35,6 +37,7 @@ export interface GroupSync {
 export const noSync: GroupSync = {
   committed: () => undefined,
   settled: async () => undefined,
+  underWay: () => undefined,
   check: () => undefined,
   close: async () => undefined,
 };
@@ -90,6 +93,7 @@ export const createGroupSync = ({ open, onFault }: GroupSyncOptions): GroupSync 
         await round;
       }
     },
+    underWay: () => round,
     check,
     close: async () => {
       await round;

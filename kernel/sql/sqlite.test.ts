@@ -65,6 +65,64 @@ describe('sqlite', () => {
     expect(ids.map(({ id }) => id)).toEqual(['b']);
   });
 
+  test('of transactions that are committed together one that throws is undone alone', async () => {
+    await using sqlite = await fresh('together');
+    const { db } = sqlite;
+    const add = (id: string, fails: boolean) =>
+      db.transaction().execute(async (transaction) => {
+        await transaction.insertInto('thing').values({ id, count: 1, note: null }).execute();
+        if (fails) throw new Error(id);
+      });
+    const plain = (id: string) => db.insertInto('thing').values({ id, count: 1, note: null }).execute();
+    const seen = db.selectFrom('thing').select('id').execute();
+    const outcomes = await Promise.allSettled([
+      add('first fails', true),
+      add('a', false),
+      add('fails', true),
+      plain('b'),
+      plain('a'),
+      add('a', false),
+      add('c', false),
+      add('last fails', true),
+    ]);
+    const states = outcomes.map(({ status }) => (status === 'fulfilled' ? 1 : 0));
+    expect(states).toEqual([0, 1, 0, 1, 0, 0, 1, 0]);
+    expect(await seen).toEqual([]);
+    const ids = await db.selectFrom('thing').select('id').orderBy('id').execute();
+    expect(ids.map(({ id }) => id)).toEqual(['a', 'b', 'c']);
+  });
+
+  test('a disk that is full fails what does not fit, and what is answered stands', async () => {
+    await using sqlite = await fresh('full-together');
+    const { sql } = await import('kysely');
+    const { db } = sqlite;
+    await sql`pragma max_page_count = 40`.execute(db);
+    const add = async (id: string, bytes: number) => {
+      await db.transaction().execute(async (transaction) => {
+        await transaction
+          .insertInto('thing')
+          .values({ id, count: 1, note: 'x'.repeat(bytes) })
+          .execute();
+        await transaction
+          .insertInto('thing')
+          .values({ id: `${id} too`, count: 2, note: null })
+          .execute();
+      });
+      return id;
+    };
+    const sizes = [100, 20_000, 300_000, 100, 60_000, 80_000, 100];
+    const outcomes = await Promise.allSettled(sizes.map((bytes, place) => add(`row ${place}`, bytes)));
+    const kept = outcomes.flatMap((outcome) => (outcome.status === 'fulfilled' ? [outcome.value] : []));
+    for (const outcome of outcomes)
+      if (outcome.status === 'rejected') expect(outcome.reason).toMatchObject({ code: 'disk-full' });
+    expect(kept.length).toBeLessThan(sizes.length);
+    const rows = await db.selectFrom('thing').select('id').orderBy('id').execute();
+    expect(rows.map(({ id }) => id)).toEqual(kept.flatMap((id) => [id, `${id} too`]));
+    await sql`pragma max_page_count = 4000`.execute(db);
+    await add('row 9', 300_000);
+    expect(await db.selectFrom('thing').select('id').execute()).toHaveLength(2 * kept.length + 2);
+  });
+
   test('relaxed writes are seen at once, and wait for transactions', async () => {
     await using sqlite = await fresh('relaxed');
     const { db, relaxed } = sqlite;

@@ -2,7 +2,7 @@ import { mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite';
 import {
-  CompiledQuery,
+  type CompiledQuery,
   type DatabaseConnection,
   type Driver,
   Kysely,
@@ -69,7 +69,7 @@ const prepared = (database: DatabaseSync, sql: string): Prepared => {
 };
 
 /** Statements that leave the rows as they are. */
-const readers = new Set(['select', 'pragma', 'begin', 'commit', 'explain']);
+const readers = new Set(['select', 'pragma', 'explain']);
 const changers = new Set(['insert', 'update', 'delete']);
 
 /** The one connection, and whether the turn that has it changed anything. */
@@ -77,7 +77,7 @@ interface Connection extends DatabaseConnection {
   wrote: boolean;
 }
 
-const connect = (database: DatabaseSync): Connection => {
+const connect = (database: DatabaseSync, batches: Pick<Batches, 'open' | 'check'>): Connection => {
   const statements = new Map<string, Prepared>();
   const prepare = (sql: string): Prepared => {
     const known = statements.get(sql);
@@ -90,6 +90,7 @@ const connect = (database: DatabaseSync): Connection => {
   };
   const execute = (sql: string, parameters: readonly unknown[]) => {
     const { statement, hasRows, verb } = prepare(sql);
+    if (!readers.has(verb)) batches.open();
     if (hasRows) {
       const rows = statement.all(...toInputs(parameters));
       connection.wrote ||= !readers.has(verb);
@@ -105,6 +106,7 @@ const connect = (database: DatabaseSync): Connection => {
       try {
         return execute(sql, parameters) as QueryResult<Row>; // Kysely's types say what the statement selects
       } catch (error) {
+        batches.check(error);
         throw mapped(error);
       }
     },
@@ -115,11 +117,132 @@ const connect = (database: DatabaseSync): Connection => {
   return connection;
 };
 
+/** Several turns that are committed together. */
+interface Batch {
+  /** Turns that have left it: one that fails takes them along unless there is a place to go back to. */
+  turns: number;
+  /** Whether one of them wrote what must be durable. */
+  isDurable: boolean;
+  /** Settles with the commit of all of them. */
+  readonly end: PromiseWithResolvers<void>;
+}
+
+type Batches = ReturnType<typeof createBatches>;
+
+/** Statements without rows or parameters, compiled once. */
+const createMarks = (database: DatabaseSync) => {
+  const marks = new Map<string, StatementSync>();
+  return (sql: string): void => {
+    const mark = marks.get(sql) ?? database.prepare(sql);
+    marks.set(sql, mark);
+    mark.run();
+  };
+};
+
+/**
+ * One commit for all turns of a turn of the event loop, or of the time that a sync takes: each by itself would write the
+ * pages that they share. A turn that fails is undone alone. Nobody goes on before the commit of what was written or read.
+ */
+const createBatches = (database: DatabaseSync, sync: GroupSync) => {
+  const mark = createMarks(database);
+  let batch: Batch | undefined;
+  let isTaken = false;
+  let isDue = false;
+
+  const fail = (error: unknown): void => {
+    batch?.end.reject(mapped(error));
+    batch = undefined;
+  };
+  const commit = (): void => {
+    if (batch === undefined) return;
+    try {
+      sync.check();
+      mark('commit');
+    } catch (error) {
+      if (database.isTransaction) mark('rollback');
+      fail(error);
+      return;
+    }
+    if (batch.isDurable) sync.committed();
+    batch.end.resolve();
+    batch = undefined;
+  };
+  /** What begins while a sync is under way waits for the next one in any case. */
+  const schedule = (): void => {
+    const commitSoon = () => {
+      isDue = true;
+      if (!isTaken) commit();
+    };
+    const before = sync.underWay();
+    if (before === undefined) setImmediate(commitSoon);
+    else void before.then(commitSoon);
+  };
+  /** Begins one, unless there is one. */
+  const open = (): Batch => {
+    if (batch !== undefined) return batch;
+    mark('begin immediate');
+    const end = Promise.withResolvers<void>();
+    end.promise.catch(() => undefined); // whoever waits hears of it
+    batch = { turns: 0, isDurable: false, end };
+    isDue = false;
+    if (sync !== noSync) schedule();
+    return batch;
+  };
+  return {
+    open,
+    /** SQLite itself undid everything after some faults: a full disk, an unreadable page. */
+    check: (error: unknown): void => {
+      if (batch !== undefined && !database.isTransaction) fail(error);
+    },
+    take: (): void => {
+      isTaken = true;
+    },
+    begin: (): void => {
+      if (open().turns > 0) mark('savepoint turn');
+    },
+    keep: (): void => {
+      if (open().turns > 0) mark('release turn');
+    },
+    undo: (): void => {
+      if (batch === undefined || !database.isTransaction) return;
+      if (batch.turns > 0) {
+        mark('rollback to turn');
+        mark('release turn');
+        return;
+      }
+      mark('rollback');
+      batch.end.resolve(); // of nothing
+      batch = undefined;
+    },
+    /** The end of a turn. Resolves when what it wrote and read stands in the file. */
+    leave: async ({ wrote, isDurable }: { readonly wrote: boolean; readonly isDurable: boolean }): Promise<void> => {
+      isTaken = false;
+      const its = batch;
+      if (its !== undefined) {
+        its.turns += 1;
+        its.isDurable ||= wrote && isDurable;
+      }
+      if (isDue || sync === noSync) commit();
+      await its?.end.promise;
+    },
+    close: commit,
+  };
+};
+
 /** One connection, taken by one at a time: inside a transaction await only SQL, or everybody waits. */
 const createTurns = (database: DatabaseSync, sync: GroupSync) => {
-  const connection = connect(database);
+  const batches = createBatches(database, sync);
+  const connection = connect(database, batches);
   let last: Promise<void> = Promise.resolve();
   let next: () => void = () => undefined;
+  const guarded = (work: () => void): void => {
+    try {
+      work();
+    } catch (error) {
+      batches.check(error);
+      throw mapped(error);
+    }
+  };
   return {
     connection,
     acquire: async () => {
@@ -135,14 +258,23 @@ const createTurns = (database: DatabaseSync, sync: GroupSync) => {
         throw fault;
       }
       connection.wrote = false;
+      batches.take();
       return connection;
+    },
+    begin: () => guarded(batches.begin),
+    commit: () => guarded(batches.keep),
+    rollback: (): void => {
+      connection.wrote = false;
+      guarded(batches.undo);
     },
     /** The next one has the connection at once; whoever gives it back goes on when what it saw is on the disk. */
     release: async (isDurable: boolean) => {
-      if (connection.wrote && isDurable) sync.committed();
+      const committed = batches.leave({ wrote: connection.wrote, isDurable });
       next();
+      await committed;
       await sync.settled();
     },
+    close: batches.close,
   };
 };
 
@@ -153,21 +285,15 @@ class TurnsAdapter extends SqliteAdapter {
   }
 }
 
-const turnsDriver = (turns: ReturnType<typeof createTurns>, isDurable: boolean): Driver => {
-  const run = (sql: string) => turns.connection.executeQuery(CompiledQuery.raw(sql));
-  return {
-    init: async () => undefined,
-    acquireConnection: turns.acquire,
-    releaseConnection: () => turns.release(isDurable),
-    beginTransaction: async () => void (await run('begin immediate')),
-    commitTransaction: async () => void (await run('commit')),
-    rollbackTransaction: async () => {
-      await run('rollback');
-      turns.connection.wrote = false;
-    },
-    destroy: async () => undefined,
-  };
-};
+const turnsDriver = (turns: ReturnType<typeof createTurns>, isDurable: boolean): Driver => ({
+  init: async () => undefined,
+  acquireConnection: turns.acquire,
+  releaseConnection: () => turns.release(isDurable),
+  beginTransaction: async () => turns.begin(),
+  commitTransaction: async () => turns.commit(),
+  rollbackTransaction: async () => turns.rollback(),
+  destroy: async () => undefined,
+});
 
 const openDatabase = (path: string): DatabaseSync => {
   try {
@@ -208,6 +334,7 @@ export const openSqlite = <Tables>(options: SqliteOptions): Sqlite<Tables> => {
     relaxed,
     [Symbol.asyncDispose]: async () => {
       await Promise.all([db.destroy(), relaxed.destroy()]);
+      turns.close();
       await sync.close();
       if (database.isOpen) database.close();
     },
