@@ -436,6 +436,29 @@ describe('SignedSeqs of several processes', () => {
     expect((await open(torn, '/signed')).newest(key)?.seq).toBe(5);
   });
 
+  test('files that are written together late are no damage to an opener who had read what was refused before', async () => {
+    const torn = tornFiles();
+    const lines = Array.from({ length: 4_100 }, (_, n) => [n + 1, key, n + 1, digestOf('x')] as const);
+    await putOld(torn, `/signed/${oldName(1)}`, lines);
+    const earliest = await open(torn, '/signed');
+    await earliest.claim(key, 4_101, digestOf('x')); // one line more than are left as they are
+    const other = { ...key, role: 'consumer' as const };
+    let met = 0;
+    const meeting: FilePort = {
+      ...torn,
+      rename: async (from, to) => {
+        met += 1;
+        await expect(earliest.claim(other, 1, digestOf('late'))).rejects.toMatchObject({ code: 'data-in-use' });
+        await (await open(torn, '/signed')).claim(other, 2, digestOf('2')); // with one key more its lines are not too many
+        await torn.rename(from, to);
+      },
+    };
+    await open(meeting, '/signed');
+    expect(met).toBe(1);
+    const seqs = await open(torn, '/signed');
+    expect([key, other].map((one) => seqs.newest(one)?.seq)).toEqual([4_101, 2]);
+  });
+
   test('a take-over that a crash ends anywhere loses nothing, and is done again', async () => {
     const random = seededRandom(`seed ${first}`);
     for (let at = 1, isWhole = false; !isWhole; at += 1) {
