@@ -348,7 +348,7 @@ describe('SignedSeqs of several processes', () => {
     }
   });
 
-  test('without a lease each goes on after the others, and reads what they were given', async () => {
+  test('who opens it anew when it was overtaken goes on after the others, and reads what they were given', async () => {
     const torn = tornFiles();
     const one = () => openSharedSignedSeqs({ files: torn, crypto: nodeCrypto }, '/signed');
     const [here, there] = [await one(), await one()];
