@@ -5,7 +5,7 @@ import type { Logger } from '../../kernel/log.ts';
 import { keyOf, unknownClose } from './account.ts';
 import { Journal, type JournalOptions } from './journal.ts';
 import type { Lease, Recall, ShippedAccess, WindowLine } from './lender.ts';
-import type { Load } from './ports.ts';
+import type { Load, MeterRole } from './ports.ts';
 import {
   createLateSegments,
   createRecentRequests,
@@ -17,7 +17,7 @@ import {
 } from './recent-requests.ts';
 import { createReplayed } from './replayed.ts';
 import { segmentOf } from './segments.ts';
-import { costOf, leastBytes, minus, nothing, plus, type Rates, reservation, roomFor } from './window.pure.ts';
+import { leastBytes, loadOf, minus, nothing, plus, type Rates, reservation, roomFor } from './window.pure.ts';
 
 /**
  * The meter of a data-plane worker: opens accesses out of blocks that it leased, records them in a journal of its own, and
@@ -58,6 +58,7 @@ interface Running {
 interface Desk {
   readonly agreement: string;
   rates: Rates;
+  role: MeterRole;
   left: Load;
   /** Half of the block as it came last: below it more is leased. */
   low: Load;
@@ -105,6 +106,7 @@ const createDesk = (state: State, agreement: string): Desk => {
   const desk: Desk = {
     agreement,
     rates: {},
+    role: 'provider',
     left: nothing,
     low: nothing,
     counted: null,
@@ -145,6 +147,7 @@ const takeLease = (desk: Desk, lease: Lease): void => {
   }
   desk.refusal = undefined;
   desk.rates = lease.rates;
+  desk.role = lease.role;
   desk.left = plus(desk.left, lease.load);
   desk.low = { requests: desk.left.requests / 2, bytes: desk.left.bytes / 2, cost: desk.left.cost / 2 };
   desk.until = lease.until;
@@ -245,7 +248,7 @@ const open = (state: State, entry: UsageOpen, done: OpenDone): void => {
 
 /** What an access takes of the block in the end: what it used, or what there is of it. */
 const drawnBy = (desk: Desk, reserved: Load, close: UsageClose): Load => {
-  const used = { requests: close.part === 1 ? 1 : 0, bytes: close.bytes, cost: costOf(desk.rates, close.units) };
+  const used = loadOf(desk.role, desk.rates, close);
   const most = plus(reserved, desk.left);
   const within = (name: keyof Load) => Math.min(used[name], Math.max(reserved[name], most[name]));
   return { requests: within('requests'), bytes: within('bytes'), cost: within('cost') };

@@ -15,7 +15,15 @@ import {
   release,
 } from './account.ts';
 import { freeOfQuota, freeOfWindow, loanOf, recallMs, untilOf } from './lending.pure.ts';
-import type { AccountKey, JournalMarkStore, Load, PutAccess, UnstatedAccess, UnstatedStore } from './ports.ts';
+import type {
+  AccountKey,
+  JournalMarkStore,
+  Load,
+  MeterRole,
+  PutAccess,
+  UnstatedAccess,
+  UnstatedStore,
+} from './ports.ts';
 import { type Limits, loadOf, minus, nothing, plus, type Rates } from './window.pure.ts';
 
 /**
@@ -31,6 +39,8 @@ export type Lease =
       /** ms; nothing is opened behind it before more was leased. */
       readonly until: number;
       readonly rates: Rates;
+      /** Of the account: what an access takes in the end is not the same on both sides. */
+      readonly role: MeterRole;
       /** What nobody has of the window. */
       readonly free: Pick<Load, 'requests' | 'bytes'>;
     }
@@ -158,7 +168,7 @@ const lend = (state: State, account: Account, line: Connected, unused: Load): Le
   expose(account, load);
   block.load = plus(block.load, load);
   const until = untilOf(info.assurance, { window: state.window, oldestAt, now: state.clock.now() });
-  return { kind: 'lent', load, until, rates, free: minus(free, load) };
+  return { kind: 'lent', load, until, rates, role: info.role, free: minus(free, load) };
 };
 
 /** Whoever has something of the same window, and does not use it, gives it back. */

@@ -308,7 +308,7 @@ const attempt = async (state: State, line: Line, agreement: string): Promise<Att
       return { value: { kind: 'full', info, others: blocks.filter((block) => isOther(block) && isLoaded(block)) } };
     }
     const until = untilOf(info.assurance, { window: state.window, oldestAt, now: state.clock.now() });
-    const lent: Lease = { kind: 'lent', load, until, rates, free: minus(free, load) };
+    const lent: Lease = { kind: 'lent', load, until, rates, role: info.role, free: minus(free, load) };
     return { value: { kind: 'lent', lease: lent }, held: { ...held, load: plus(held.load, load) } };
   });
   return typeof made === 'object' ? made.value : { kind: 'ended' };
