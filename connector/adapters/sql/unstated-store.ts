@@ -1,4 +1,4 @@
-import type { ExpressionBuilder, Kysely } from 'kysely';
+import type { Kysely } from 'kysely';
 import { formatTime } from '../../../contracts/time.ts';
 import type { AccountKey, PutAccess, UnstatedAccess, UnstatedStore } from '../../metering/ports.ts';
 import type { MeteringTables } from './metering-tables.ts';
@@ -140,30 +140,40 @@ export const putAccesses = async (
   return answers;
 };
 
-type Where = ExpressionBuilder<MeteringTables, 'unstated_access'>;
+/** Where a row stands beyond the known places: behind one of them, or in a journal between two that are known. */
+interface Range {
+  readonly is?: string;
+  readonly behind?: number;
+  readonly after?: string | undefined;
+  readonly before?: string | undefined;
+}
 
-/** What stands beyond the places that are known: behind them in their journals, and all of every other journal. */
-const isBeyond = (its: Where, known: ReadonlyMap<string, number>) => {
+const rangesBeyond = (known: ReadonlyMap<string, number>): Range[] => {
   const journals = [...known.keys()].toSorted((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b)));
-  const between = [undefined, ...journals].map((after, index) =>
-    its.and([
-      ...(after === undefined ? [] : [its('journal', '>', after)]),
-      ...(journals[index] === undefined ? [] : [its('journal', '<', journals[index])]),
-    ]),
-  );
-  const behind = [...known].map(([journal, place]) =>
-    its.and([its('journal', '=', journal), its('place', '>', place)]),
-  );
-  return its.or([...between, ...behind]);
+  const between = [undefined, ...journals].map((after, index) => ({ after, before: journals[index] }));
+  return [...between, ...[...known].map(([is, behind]) => ({ is, behind }))];
 };
 
+const rangesPerStep = 100;
+
+/** Each range on its own, so that each is found in the index and nothing that is known is read. */
 const list = async (db: Db, key: AccountKey, known: ReadonlyMap<string, number>): Promise<UnstatedAccess[]> => {
-  const rows = await at(db, key)
-    .waiting.selectAll()
-    .where('settled', '=', 0)
-    .$if(known.size > 0, (query) => query.where((its) => isBeyond(its, known)))
-    .execute();
-  return rows.map(accessOf).sort((a, b) => a.place - b.place);
+  const of = ({ is, behind, after, before }: Range) =>
+    at(db, key)
+      .waiting.selectAll()
+      .where('settled', '=', 0)
+      .$if(is !== undefined, (query) => query.where('journal', '=', is ?? ''))
+      .$if(behind !== undefined, (query) => query.where('place', '>', behind ?? 0))
+      .$if(after !== undefined, (query) => query.where('journal', '>', after ?? ''))
+      .$if(before !== undefined, (query) => query.where('journal', '<', before ?? ''));
+  const ranges = rangesBeyond(known);
+  const found: UnstatedAccess[] = [];
+  for (let start = 0; start < ranges.length; start += rangesPerStep) {
+    const [first = {}, ...rest] = ranges.slice(start, start + rangesPerStep);
+    const rows = await rest.reduce((query, range) => query.unionAll(of(range)), of(first)).execute();
+    found.push(...rows.map(accessOf));
+  }
+  return found.sort((a, b) => a.place - b.place);
 };
 
 /** Behind a final statement nothing waits any more. */

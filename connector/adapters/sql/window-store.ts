@@ -163,8 +163,6 @@ const lentOf = async (db: Db, { participant, role, peer }: Peer): Promise<Map<st
     .where('participant', '=', participant)
     .where('role', '=', role)
     .where('peer', '=', peer)
-    .orderBy('agreement')
-    .orderBy('journal')
     .execute();
   return Map.groupBy(rows.map(blockOf), ({ agreement }) => agreement);
 };
