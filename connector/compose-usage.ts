@@ -48,16 +48,13 @@ export const journalFolderOf = (config: ConnectorConfig): string => {
   return outsideData(config, 'STEKKER_JOURNAL_FOLDER', config.STEKKER_JOURNAL_FOLDER ?? beside);
 };
 
-/**
- * Brings along what was signed before the numbers had a folder of their own: at the start of each process, because nobody else
- * reaches its journals. The answer opens that folder, for whoever signs.
- */
-const prepareSigned = async (config: ConnectorConfig): Promise<() => Promise<SignedSeqs>> => {
+/** The numbers that were signed, also those of before they had a folder of their own. */
+const openSigned = async (config: ConnectorConfig): Promise<SignedSeqs> => {
   const tools = { files: nodeFiles, crypto: nodeCrypto };
   const journals = resolve(journalFolderOf(config));
   const folder = resolve(outsideData(config, 'STEKKER_SIGNED_FOLDER', config.STEKKER_SIGNED_FOLDER ?? journals));
   if (folder !== journals) await takeOverSignedSeqs(tools, journals, folder);
-  return () => openSharedSignedSeqs(tools, folder);
+  return openSharedSignedSeqs(tools, folder);
 };
 
 type MeteredInterval = NonNullable<Awaited<ReturnType<UsageQueries['ofSeq']>>>;
@@ -144,7 +141,6 @@ const sharedParts = ({ db, relaxed, leases, wakeups, clock, log, newUuid: newId 
 const composeMetering = async (base: Base, evidence: Evidence | undefined): Promise<Metering> => {
   const { config, db, transport, peers, resolver, keys, clock, random, log, broker } = base;
   const folder = journalFolderOf(config);
-  const openSeqs = await prepareSigned(config);
   const its: Omit<MeteringOptions, 'seqs'> = {
     files: nodeFiles,
     folder,
@@ -181,8 +177,8 @@ const composeMetering = async (base: Base, evidence: Evidence | undefined): Prom
   };
   return base.own(
     base.isShared
-      ? await startSharedMetering({ ...its, ...sharedParts(base), openSeqs })
-      : await startMetering({ ...its, seqs: await openSeqs() }),
+      ? await startSharedMetering({ ...its, ...sharedParts(base), openSeqs: () => openSigned(config) })
+      : await startMetering({ ...its, seqs: await openSigned(config) }),
   );
 };
 

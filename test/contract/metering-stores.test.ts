@@ -31,7 +31,7 @@ import type { ParticipantId } from '../../contracts/ids.ts';
 import type { StatementSums, UsageStatement } from '../../contracts/ledger/statement.ts';
 import { formatTime } from '../../contracts/time.ts';
 import { migrate } from '../../kernel/sql/migrate.ts';
-import { onDatabases } from '../support/databases.ts';
+import { databases, onDatabases } from '../support/databases.ts';
 import { agreementFor, closeEntry, digestOf, openEntry } from '../support/meter-pair.ts';
 
 interface Stores {
@@ -520,5 +520,76 @@ describe.each(Object.entries(adapters))('WindowStore on %s', (_name, create) => 
     expect(busy.find(({ agreement }) => agreement === lent.agreement)).toEqual({ ...key, agreement: lent.agreement });
     await statements.index(over, 1);
     expect(await unstated.list(over)).toEqual([]); // behind the last statement nothing waits
+  });
+});
+
+describe.each(Object.entries(databases))('rows of before on %s', (_name, empty) => {
+  test('what only memory counted is counted in rows once, when windows move into rows', async () => {
+    const { db } = await empty<MeteringTables>();
+    const step = meteringMigrations.findIndex(({ name }) => name === '2026-11-26-leased-windows');
+    await migrate(db, 'metering', meteringMigrations.slice(0, step));
+    const old = db as unknown as Kysely<Record<string, Record<string, unknown>>>; // as the tables were then
+    const account = {
+      ...{ ...key, agreement_id: info.agreementId, provider: info.provider, consumer: info.consumer },
+      ...{ assurance: info.assurance, price: info.price, plan: JSON.stringify(info.pricePlan) },
+      ...{ started_at: info.startedAt, ended: 0, closed: 0, settled_before: 0 },
+      conceded: JSON.stringify({ requests: 2, bytes: 0, cost: 0 }),
+    };
+    const conceded = JSON.stringify({ requests: 0, bytes: 0, cost: 0 });
+    const idle = { ...account, agreement: digestOf('idle'), role: 'consumer', plan: null, conceded };
+    await old.insertInto('usage_account').values([account, idle]).execute();
+    const waits = async (part: number, place: number) => {
+      const open = openEntry(key.agreement, { proof: '', part });
+      const close = closeEntry(open, 'abcdef');
+      const row = {
+        ...{
+          ...key,
+          request: open.request,
+          part,
+          journal: 'provider.1',
+          open_place: 40,
+          place,
+          closed_at: 5,
+          settled: 0,
+        },
+        ...{ opened: JSON.stringify(open), closed: JSON.stringify(close) },
+      };
+      await old.insertInto('unstated_access').values(row).execute();
+      return open.request;
+    };
+    const first = await waits(1, -(2 ** 40));
+    const second = await waits(2, -(2 ** 40) + 7);
+    const stores = {
+      accounts: createSqlMeterAccountStore(db),
+      statements: createSqlStatementStore(db),
+      unstated: createSqlUnstatedStore(db),
+      windows: createSqlWindowStore(db),
+    };
+    await stores.statements.save(key, statementOf(1, { rows: [rowOf(1), rowOf(2, { part: '2' })] }));
+    await stores.statements.index(key, 1);
+    for (let repeat = 0; repeat < 2; repeat += 1) await migrate(db, 'metering', meteringMigrations);
+    const rows = await stores.unstated.list(key);
+    expect(rows.map(({ open, load }) => [open.request, load])).toEqual([
+      [first, { requests: 1, bytes: 6, cost: 0.0025 + 6 * 0.000_000_001 }],
+      [second, { requests: 0, bytes: 6, cost: 6 * 0.000_000_001 }],
+    ]);
+    const windows = await stores.windows.transact(async (its) => {
+      const found = await its.account('provider', key.agreement);
+      return found === undefined ? undefined : { found, exposures: await its.exposures(found) };
+    });
+    expect(windows?.found).toMatchObject({ opened: 2, sent: 18 });
+    expect(windows?.exposures).toEqual([
+      {
+        agreement: key.agreement,
+        ...{ pricePlan: info.pricePlan, isEnded: false, blocks: [], totals: sums.totals },
+        waiting: { requests: 1, bytes: 12, cost: expect.closeTo(0.0025 + 12 * 0.000_000_001, 12) },
+        conceded: { requests: 2, bytes: 0, cost: 0 },
+      },
+    ]);
+    expect(await stores.windows.places(10)).toBe(-(2 ** 40) + 8);
+    expect((await stores.accounts.listOpen()).map(({ info: { agreement } }) => agreement).toSorted()).toEqual(
+      [key.agreement, idle.agreement].toSorted(),
+    );
+    expect(await stores.windows.busy()).toEqual([key]);
   });
 });

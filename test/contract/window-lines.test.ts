@@ -76,7 +76,7 @@ describe.each(Object.entries(worlds))('WindowLine over %s: how much', (_name, cr
           .reduce((a, b) => a + b);
       let [opened, most] = [0, 0];
       const openAll = async ({ open }: JournalClient, turn: number) => {
-        for (let misses = 0; misses < count; ) {
+        for (let misses = 0; misses < count && opened <= room; ) {
           const { agreement } = agreements[(turn + misses) % count] ?? rain;
           const refusal = await open(agreement);
           most = Math.max(most, all());
@@ -159,10 +159,10 @@ describe.each(Object.entries(worlds))('WindowLine over %s: refusals and returns'
     const two = await startJournal(world, 'provider.b');
     expect(await one.open(rain.agreement)).toBeNull();
     let opened = 1;
-    while ((await two.open(rain.agreement)) === null) opened += 1;
+    while (opened < 99 && (await two.open(rain.agreement)) === null) opened += 1;
     expect(opened).toBe(10);
     for (const info of all) await one.open(info.agreement); // 40 is all there is for this counterparty
-    for (const info of all) while ((await two.open(info.agreement)) === null) opened += 1;
+    for (const info of all) while (opened < 99 && (await two.open(info.agreement)) === null) opened += 1;
     expect(opened + 4).toBe(40);
   });
 
@@ -183,7 +183,7 @@ describe.each(Object.entries(worlds))('WindowLine over %s: refusals and returns'
     one.line.giveBack(rain.agreement, { load: { requests: 4, bytes: 0, cost: 0 }, isAll: true }); // it has no block
     const all = async () => {
       let sum = 0;
-      for (let lease = await two.line.lease(rain.agreement, nothing); lease.kind === 'lent'; ) {
+      for (let lease = await two.line.lease(rain.agreement, nothing); lease.kind === 'lent' && sum < 99; ) {
         sum += lease.load.requests;
         lease = await two.line.lease(rain.agreement, nothing);
       }
@@ -256,7 +256,7 @@ describe.each(Object.entries(worlds))('WindowLine over %s: what is counted and h
     expect(world.changed).toContain(rain.agreement);
     line.giveBack(rain.agreement, { load: nothing, isAll: true });
     let sum = 0;
-    for (let lease = await line.lease(rain.agreement, nothing); lease.kind === 'lent'; ) {
+    for (let lease = await line.lease(rain.agreement, nothing); lease.kind === 'lent' && sum < 99; ) {
       sum += lease.load.requests;
       lease = await line.lease(rain.agreement, nothing);
     }
@@ -316,7 +316,7 @@ describe.each(Object.entries(worlds))('WindowLine over %s: a journal whose line 
     world.disconnect('provider.a');
     const other = await startJournal(world, 'provider.b');
     let opened = 0;
-    while ((await other.open(rain.agreement)) === null) opened += 1;
+    while (opened < 99 && (await other.open(rain.agreement)) === null) opened += 1;
     expect(opened).toBe(5);
     const second = world.connect('provider.a', noRecall);
     expect(codeOf(await second.lease(rain.agreement, nothing))).toBe('agreement-ended');
@@ -324,7 +324,7 @@ describe.each(Object.entries(worlds))('WindowLine over %s: a journal whose line 
     const open = entryOf(rain); // one of the five was opened, and nobody knows how it ended
     await second.recovered([open]);
     expect(await world.waiting(rain)).toEqual([]);
-    while ((await other.open(rain.agreement)) === null) opened += 1;
+    while (opened < 99 && (await other.open(rain.agreement)) === null) opened += 1;
     expect(opened).toBe(9);
     const close = closeEntry(open, '', { outcome: 'unknown', status: '', units: {} });
     await second.ship([endedAccess(open, { close, drawn: nothing })]);
@@ -366,13 +366,14 @@ describe.each(Object.entries(worlds))('WindowLine over %s: a journal whose line 
     await expect(old.recovered([])).rejects.toMatchObject({ code: 'invariant-broken' });
     old.uncount(rain.agreement);
     old.giveBack(rain.agreement, { load: { requests: 5, bytes: 0, cost: 0 }, isAll: true });
-    expect(await line.count(rain.agreement)).toBe(1);
+    expect(await old.count(rain.agreement)).toBeUndefined(); // behind what it gave back
     expect(await world.blocks(rain)).toEqual(['provider.a']);
     expect(await world.waiting(rain)).toEqual([]);
     const other = await startJournal(world, 'provider.b');
     let opened = 0;
-    while ((await other.open(rain.agreement)) === null) opened += 1;
+    while (opened < 99 && (await other.open(rain.agreement)) === null) opened += 1;
     expect(opened).toBe(5);
+    expect(await line.count(rain.agreement)).toBe(1);
     expect(await leased(line, rain, (lease) => lease.kind === 'refused')).toMatchObject({ code: 'window-exhausted' });
   });
 });

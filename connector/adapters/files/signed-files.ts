@@ -112,15 +112,11 @@ const goOn = ({ lines, last, highest }: Chain, more: readonly Line[]): Chain => 
   return { lines: [...lines, ...more], last: end, highest: Math.max(highest, end) };
 };
 
-/**
- * A file that replaces all before it: it took its name when it was whole. Where that was late, an opener after it may have
- * read what is still in the files before it.
- */
-const replacing = (earlier: readonly SignedFile[], { lines }: SignedFile, base: number, kept: number): Chain => {
+/** A file that replaces all before it: it took its name when it was whole. */
+const replacing = ({ lines }: SignedFile, base: number, kept: number): Chain => {
   const before = lines.slice(0, kept);
   if (before.length !== kept || before.some(({ number }) => number > base)) throw damaged();
-  const highest = earlier.reduce((most, file) => Math.max(most, file.lines.at(-1)?.number ?? 0), base);
-  return goOn({ lines: before, last: base, highest }, lines.slice(kept));
+  return goOn({ lines: before, last: base, highest: base }, lines.slice(kept));
 };
 
 /**
@@ -147,7 +143,7 @@ const follow = (files: readonly SignedFile[]): Chain => {
     if (head === undefined) {
       chain = headless(chain, file);
     } else if (head.kept !== undefined) {
-      chain = replacing(files.slice(0, index), file, head.base, head.kept);
+      chain = replacing(file, head.base, head.kept);
     } else {
       const isNext = number === (files[index - 1]?.number ?? 0) + 1;
       if (!isNext || head.base > chain.highest) throw damaged();

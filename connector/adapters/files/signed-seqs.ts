@@ -181,8 +181,8 @@ export const openSignedSeqs = async (tools: Tools, folder: string): Promise<Sign
 };
 
 /**
- * For whoever looks at its lease before each claim: when it was overtaken all the same, by the start of another process or by one
- * that stood still, it opens the folder anew and asks again. Still no number is given to two, because it reads what they wrote.
+ * For processes that each sign for agreements of their own, without a lease: whoever was overtaken, by the start of another or
+ * by its signature, opens the folder anew and asks again. Still no number is given to two, because it reads what they wrote.
  *
  * @throws AppError as `openSignedSeqs`.
  */
