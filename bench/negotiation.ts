@@ -6,7 +6,7 @@ import { request } from 'undici';
 import { brokerBench, until } from '../test/support/broker-bench.ts';
 import { type ConnectorBench, connectorBench, managementToken } from '../test/support/chain-world.ts';
 import { type ConnectorProcess, startConnectorProcess } from '../test/support/connector-process.ts';
-import { besideEdc, isFinalized, type Negotiate } from './beside-edc.ts';
+import { besideEdc, isHeard, type Negotiate } from './beside-edc.ts';
 import { type BenchRow, isTiny, median } from './row.ts';
 
 /**
@@ -157,14 +157,21 @@ const createBareCommits = () => {
   };
 };
 
-interface Measured {
+interface Idle {
   readonly idleMs: number;
   readonly bareMs: number;
+}
+
+interface Measured {
+  /** Of processes that have just been started. */
+  readonly fresh: Idle;
+  /** Of the same behind the loads. */
+  readonly warm: Idle;
   readonly rates: readonly number[];
 }
 
-const measure = async (deal: Deal): Promise<Measured> => {
-  for (let warm = 0; warm < (isTiny ? 1 : 10); warm += 1) await negotiate(deal);
+/** One after the other, each beside bare commits. */
+const measureIdle = async (deal: Deal): Promise<Idle> => {
   using bare = createBareCommits();
   const times: number[] = [];
   const bareTimes: number[] = [];
@@ -173,13 +180,19 @@ const measure = async (deal: Deal): Promise<Measured> => {
     times.push(final - first);
     bareTimes.push(bare.run());
   }
+  return { idleMs: median(times), bareMs: median(bareTimes) };
+};
+
+const measure = async (deal: Deal): Promise<Measured> => {
+  for (let warm = 0; warm < (isTiny ? 1 : 10); warm += 1) await negotiate(deal);
+  const fresh = await measureIdle(deal);
   const rates: number[] = [];
   for (const lanes of loads) {
     const each: number[] = [];
     for (let round = 0; round < rounds; round += 1) each.push(await rate(deal, lanes));
     rates.push(median(each));
   }
-  return { idleMs: median(times), bareMs: median(bareTimes), rates };
+  return { fresh, warm: await measureIdle(deal), rates };
 };
 
 const deal = async (
@@ -218,14 +231,11 @@ const withDcp = async <Result>(work: (deal: Deal) => Promise<Result>): Promise<R
   return await work(await deal(both, watching));
 };
 
-/** The same as any operator sees it, without our event stream: asked for again and again, as EDC must be. */
+/** The same as any operator sees it, who may wait in vain. */
 const asked =
-  ({ consumer, provider, dataset }: Deal): Negotiate =>
-  async () => {
-    const { id } = await must(consumer.operate('POST', '/v1/negotiations', { provider, dataset }));
-    const path = `/v1/negotiations/${encodeURIComponent(String(id))}`;
-    return isFinalized(async () => (await must(consumer.operate('GET', path))).state);
-  };
+  (deal: Deal): Negotiate =>
+  () =>
+    isHeard(negotiate(deal).then(() => true));
 
 /** Idle and under load, with mock identity and with DCP; and beside EDC, which needs Java and Maven. */
 export const run = async (): Promise<BenchRow[]> => {
@@ -235,17 +245,19 @@ export const run = async (): Promise<BenchRow[]> => {
     ['mock identity', 20, withMockIdentity],
     ['DCP', 50, withDcp],
   ] as const) {
-    const { idleMs, bareMs, rates } = await work(measure);
-    rows.push({
-      name: `contract negotiation, idle, request to FINALIZED, ${name}`,
+    const { fresh, warm, rates } = await work(measure);
+    const idleRow = ({ idleMs, bareMs }: Idle, when: string, target: string, isHit: boolean | null): BenchRow => ({
+      name: `contract negotiation, idle, request to FINALIZED, ${name}${when}`,
       value: idleMs,
       unit: 'ms',
       limit: bareMs,
       ratio: bareMs / idleMs,
-      target: `< ${targetMs} ms`,
-      isHit: idleMs < targetMs,
+      target,
+      isHit,
       growth,
     });
+    rows.push(idleRow(warm, '', `< ${targetMs} ms`, warm.idleMs < targetMs));
+    rows.push(idleRow(fresh, ', the first of a process', 'for comparison', null));
     for (const [place, value] of rates.entries())
       rows.push({
         name: `contract negotiations, ${loads[place]} in parallel, durable at both sides, ${name}`,

@@ -35,7 +35,8 @@ export interface EdcOperator {
   readonly catalog: (of: Counterparty, offset?: number, limit?: number) => Promise<readonly JsonObject[]>;
   /** The first offer of a dataset of somebody else: its id and rules. @throws when there is none. */
   readonly findOffer: (of: Counterparty, dataset: string) => Promise<JsonObject>;
-  readonly negotiate: (of: Counterparty, dataset: string, offer: JsonObject) => Promise<string>;
+  /** Asks for an agreement; when it is reached or refused, word of it comes to `hook`, where one is given. */
+  readonly negotiate: (of: Counterparty, dataset: string, offer: JsonObject, hook?: string) => Promise<string>;
   readonly negotiation: (id: string) => Promise<EdcNegotiation>;
   readonly negotiations: (limit?: number) => Promise<readonly EdcNegotiation[]>;
   readonly terminateNegotiation: (id: string, reason: string) => Promise<void>;
@@ -150,6 +151,13 @@ const counterparty = ({ id, base }: Counterparty): JsonObject => ({
   protocol,
 });
 
+const callback = (uri: string, events: readonly string[]): JsonObject => ({
+  '@type': 'CallbackAddress',
+  transactional: false,
+  uri,
+  events,
+});
+
 const asking = (call: Call): Pick<EdcOperator, 'catalog' | 'findOffer' | 'negotiate'> => ({
   catalog: async (of, offset = 0, limit = 50) => {
     const querySpec = { '@type': 'QuerySpec', offset, limit };
@@ -162,10 +170,17 @@ const asking = (call: Call): Pick<EdcOperator, 'catalog' | 'findOffer' | 'negoti
     if (offer === undefined) throw new Error(`EDC sees no offer of ${dataset}`);
     return offer;
   },
-  negotiate: async (of, dataset, offer) => {
+  negotiate: async (of, dataset, offer, hook) => {
     const { counterPartyAddress } = counterparty(of);
     const policy = { ...offer, '@type': 'odrl:Offer', assigner: of.id, target: dataset };
-    const body = { '@type': 'ContractRequest', counterPartyAddress, protocol, policy: policyOf('odrl:Offer', policy) };
+    const events = ['contract.negotiation.finalized', 'contract.negotiation.terminated'];
+    const body = {
+      '@type': 'ContractRequest',
+      counterPartyAddress,
+      protocol,
+      policy: policyOf('odrl:Offer', policy),
+      ...(hook === undefined ? {} : { callbackAddresses: [callback(hook, events)] }),
+    };
     return idOf(await call('POST', '/contractnegotiations', body as JsonObject));
   },
 });
@@ -177,12 +192,7 @@ const transferring = (
   'transfer' | 'transferState' | 'transfers' | 'suspendTransfer' | 'resumeTransfer' | 'terminateTransfer'
 > => ({
   transfer: async (of, agreementId, way) => {
-    const callback = (uri: string) => ({
-      '@type': 'CallbackAddress',
-      transactional: false,
-      uri,
-      events: ['transfer.process.started', 'transfer.process.terminated'],
-    });
+    const events = ['transfer.process.started', 'transfer.process.terminated'];
     const { counterPartyAddress } = counterparty(of);
     const shared = { connectorId: of.id, contractId: agreementId, protocol, counterPartyAddress };
     return idOf(
@@ -191,7 +201,7 @@ const transferring = (
         ...(shared as JsonObject),
         ...('sink' in way
           ? { transferType: 'HttpData-PUSH', dataDestination: { type: 'HttpData', baseUrl: way.sink } }
-          : { transferType: 'HttpData-PULL', callbackAddresses: [callback(way.hook)] }),
+          : { transferType: 'HttpData-PULL', callbackAddresses: [callback(way.hook, events)] }),
       }),
     );
   },
