@@ -5,6 +5,7 @@ import type { Metrics } from '../metrics.ts';
 import type { Random } from '../random.ts';
 import { isPostgres } from './dialect.ts';
 import type { Migration } from './migrate.ts';
+import { type Given, isOneRow, prepared } from './prepared.ts';
 
 /**
  * Work that must happen, saved in the transaction of the state that asks for it: messages to send, decisions to make.
@@ -81,6 +82,22 @@ export interface Lease {
 
 const nobody: Lease = { holder: '', until: 0 };
 
+const insertTask = prepared((db: Kysely<OutboxTable>, given: Given<OutboxTable['outbox']>) =>
+  db
+    .insertInto('outbox')
+    .values({
+      id: given('id'),
+      topic: given('topic'),
+      participant: given('participant'),
+      subject: given('subject'),
+      due_at: given('due_at'),
+      attempts: given('attempts'),
+      leased_until: given('leased_until'),
+      holder: given('holder'),
+    })
+    .onConflict((its) => its.columns(['topic', 'id']).doNothing()),
+);
+
 /**
  * Adds a task inside the transaction that asks for it, leased to a worker that has it handed over; a task that is already
  * there stays as it is.
@@ -89,15 +106,14 @@ const nobody: Lease = { holder: '', until: 0 };
  */
 export const putTask = async <Tables extends OutboxTable>(
   db: Kysely<Tables>,
-  task: Omit<Task, 'attempts'>,
+  { id, topic, participant, subject }: Omit<Task, 'attempts'>,
   dueAt: number,
   lease: Lease = nobody,
 ): Promise<boolean> => {
-  const { numAffectedRows } = await sql`insert into outbox
-    (id, topic, participant, subject, due_at, attempts, leased_until, holder)
-    values (${task.id}, ${task.topic}, ${task.participant}, ${task.subject}, ${dueAt}, 0, ${lease.until}, ${lease.holder})
-    on conflict (topic, id) do nothing`.execute(db);
-  return numAffectedRows === 1n;
+  const row = { id, topic, participant, subject, due_at: dueAt, attempts: 0 };
+  const leased = { leased_until: lease.until, holder: lease.holder };
+  // The table of tasks stands among the caller's own.
+  return isOneRow(await insertTask(db as unknown as Kysely<OutboxTable>, { ...row, ...leased }));
 };
 
 /** The same, but a task that is there already becomes due at this time, unless it is due earlier. */

@@ -1,6 +1,7 @@
 import type { Kysely } from 'kysely';
 import type { UsedTokenStore } from '../auth.ts';
 import type { Migration } from './migrate.ts';
+import { type Given, isOneRow, prepared } from './prepared.ts';
 
 /** Used tokens as rows (wire §1): the same on every process and after a restart. */
 
@@ -25,16 +26,16 @@ export const usedTokenMigrations: readonly Migration<UsedTokenTable>[] = [
   },
 ];
 
+const insertToken = prepared((db: Kysely<UsedTokenTable>, given: Given<UsedTokenTable['used_token']>) =>
+  db
+    .insertInto('used_token')
+    .values({ issuer: given('issuer'), jti: given('jti'), expires_at: given('expires_at') })
+    .onConflict((its) => its.columns(['issuer', 'jti']).doNothing()),
+);
+
 /** Claims tokens in the table that the handlers' transactions use too. */
 export const sqlUsedTokens = (db: Kysely<UsedTokenTable>): UsedTokenStore => ({
-  claim: async ({ issuer, jti, expiresAt }) => {
-    const { numInsertedOrUpdatedRows } = await db
-      .insertInto('used_token')
-      .values({ issuer, jti, expires_at: expiresAt })
-      .onConflict((its) => its.columns(['issuer', 'jti']).doNothing())
-      .executeTakeFirst();
-    return numInsertedOrUpdatedRows === 1n;
-  },
+  claim: async ({ issuer, jti, expiresAt: expires_at }) => isOneRow(await insertToken(db, { issuer, jti, expires_at })),
 });
 
 /** Forgets tokens that have expired. */

@@ -13,6 +13,8 @@ import {
   putTask,
   type Task,
 } from '../../../kernel/sql/outbox.ts';
+import { type Given, isOneRow, prepared } from '../../../kernel/sql/prepared.ts';
+import { sqlUsedTokens } from '../../../kernel/sql/used-tokens.ts';
 import type {
   Page,
   ProcessChange,
@@ -232,105 +234,145 @@ class Refused extends Error {
 
 type Tables = Kysely<ProcessTables>;
 
-const saveRow = async (db: Tables, values: ProcessTables['process']): Promise<void> => {
-  if (values.version === 1) {
-    const { numInsertedOrUpdatedRows } = await db
-      .insertInto('process')
-      .values(values)
-      .onConflict((conflict) => conflict.doNothing())
-      .executeTakeFirst();
-    if (numInsertedOrUpdatedRows !== 1n) throw new Refused('conflict');
-    return;
-  }
-  const { numUpdatedRows } = await db
+type Process = ProcessTables['process'];
+
+const insertRow = prepared((db: Tables, given: Given<Process>) =>
+  db
+    .insertInto('process')
+    .values({
+      protocol: given('protocol'),
+      participant: given('participant'),
+      pid: given('pid'),
+      role: given('role'),
+      peer: given('peer'),
+      peer_pid: given('peer_pid'),
+      peer_base: given('peer_base'),
+      state: given('state'),
+      pending: given('pending'),
+      outgoing: given('outgoing'),
+      settled_peer: given('settled_peer'),
+      trace: given('trace'),
+      data: given('data'),
+      created_at: given('created_at'),
+      updated_at: given('updated_at'),
+      version: given('version'),
+    })
+    .onConflict((conflict) => conflict.doNothing()),
+);
+
+/** What stays as it was is left out: an index is written anew for every column that is set, changed or not. */
+const updateRow = prepared((db: Tables, given: Given<Process & { readonly before: number }>) =>
+  db
     .updateTable('process')
-    .set(values)
-    .where('protocol', '=', values.protocol)
-    .where('participant', '=', values.participant)
-    .where('pid', '=', values.pid)
-    .where('version', '=', values.version - 1)
-    .executeTakeFirst();
-  if (numUpdatedRows !== 1n) throw new Refused('conflict');
+    .set({
+      peer_pid: given('peer_pid'),
+      peer_base: given('peer_base'),
+      state: given('state'),
+      pending: given('pending'),
+      outgoing: given('outgoing'),
+      settled_peer: given('settled_peer'),
+      trace: given('trace'),
+      data: given('data'),
+      updated_at: given('updated_at'),
+      version: given('version'),
+    })
+    .where('protocol', '=', given('protocol'))
+    .where('participant', '=', given('participant'))
+    .where('pid', '=', given('pid'))
+    .where('version', '=', given('before')),
+);
+
+const saveRow = async (db: Tables, values: Process): Promise<void> => {
+  const saved =
+    values.version === 1 ? await insertRow(db, values) : await updateRow(db, { ...values, before: values.version - 1 });
+  if (!isOneRow(saved)) throw new Refused('conflict');
 };
 
-const saveNames = async (
-  db: Tables,
-  values: ProcessTables['process'],
-  names: Readonly<Record<string, string>>,
-): Promise<void> => {
+type Named = ProcessTables['process_name'];
+
+const insertName = prepared((db: Tables, given: Given<Named>) =>
+  db
+    .insertInto('process_name')
+    .values({
+      protocol: given('protocol'),
+      participant: given('participant'),
+      name: given('name'),
+      value: given('value'),
+      pid: given('pid'),
+    })
+    .onConflict((conflict) => conflict.doNothing()),
+);
+
+const findPid = prepared((db: Tables, given: Given<Omit<Named, 'pid'>>) =>
+  db
+    .selectFrom('process_name')
+    .select('pid')
+    .where('protocol', '=', given('protocol'))
+    .where('participant', '=', given('participant'))
+    .where('name', '=', given('name'))
+    .where('value', '=', given('value')),
+);
+
+const saveNames = async (db: Tables, values: Process, names: Readonly<Record<string, string>>): Promise<void> => {
   const { protocol, participant, pid } = values;
   for (const [name, value] of Object.entries(names)) {
-    const { numInsertedOrUpdatedRows } = await db
-      .insertInto('process_name')
-      .values({ protocol, participant, name, value, pid })
-      .onConflict((conflict) => conflict.doNothing())
-      .executeTakeFirst();
-    if (numInsertedOrUpdatedRows === 1n) continue;
-    const taken = await db
-      .selectFrom('process_name')
-      .select('pid')
-      .where('protocol', '=', protocol)
-      .where('participant', '=', participant)
-      .where('name', '=', name)
-      .where('value', '=', value)
-      .executeTakeFirst();
+    const named = { protocol, participant, name, value, pid };
+    if (isOneRow(await insertName(db, named))) continue;
+    const [taken] = (await findPid(db, named)).rows;
     if (taken?.pid !== pid) throw new Refused('name-taken');
   }
 };
 
-const saveGroups = async (
-  db: Tables,
-  values: ProcessTables['process'],
-  groups: Readonly<Record<string, string>>,
-): Promise<void> => {
+const insertGroup = prepared((db: Tables, given: Given<ProcessTables['process_group']>) =>
+  db
+    .insertInto('process_group')
+    .values({
+      protocol: given('protocol'),
+      participant: given('participant'),
+      name: given('name'),
+      value: given('value'),
+      pid: given('pid'),
+    })
+    .onConflict((conflict) => conflict.doNothing()),
+);
+
+const saveGroups = async (db: Tables, values: Process, groups: Readonly<Record<string, string>>): Promise<void> => {
   const { protocol, participant, pid } = values;
-  for (const [name, value] of Object.entries(groups)) {
-    await db
-      .insertInto('process_group')
-      .values({ protocol, participant, name, value, pid })
-      .onConflict((conflict) => conflict.doNothing())
-      .execute();
-  }
+  for (const [name, value] of Object.entries(groups))
+    await insertGroup(db, { protocol, participant, name, value, pid });
 };
 
-const saveReceived = async (db: Tables, values: ProcessTables['process'], received: ReceivedMessage): Promise<void> => {
-  const { protocol, participant, updated_at } = values;
-  const { peer, id, bodyHash, status, answer, newest } = received;
-  const { numInsertedOrUpdatedRows } = await db
+type Received = ProcessTables['received_message'];
+
+const insertReceived = prepared((db: Tables, given: Given<Received>) =>
+  db
     .insertInto('received_message')
     .values({
-      protocol,
-      participant,
-      peer,
-      id,
-      body_hash: bodyHash,
-      status,
-      answer: JSON.stringify(answer),
-      newest,
-      received_at: updated_at,
+      protocol: given('protocol'),
+      participant: given('participant'),
+      peer: given('peer'),
+      id: given('id'),
+      body_hash: given('body_hash'),
+      status: given('status'),
+      answer: given('answer'),
+      newest: given('newest'),
+      received_at: given('received_at'),
     })
-    .onConflict((conflict) => conflict.doNothing())
-    .executeTakeFirst();
-  if (numInsertedOrUpdatedRows !== 1n) throw new Refused('conflict');
-};
+    .onConflict((conflict) => conflict.doNothing()),
+);
 
-/** Marks a token as used, in the caller's transaction; false when it was used before. */
-export const markToken = async (
-  db: Kysely<ProcessTables>,
-  token: { readonly issuer: string; readonly jti: string; readonly expiresAt: number },
-): Promise<boolean> => {
-  const { numInsertedOrUpdatedRows } = await db
-    .insertInto('used_token')
-    .values({ issuer: token.issuer, jti: token.jti, expires_at: token.expiresAt })
-    .onConflict((conflict) => conflict.doNothing())
-    .executeTakeFirst();
-  return numInsertedOrUpdatedRows === 1n;
+const saveReceived = async (db: Tables, values: Process, received: ReceivedMessage): Promise<void> => {
+  const { protocol, participant, updated_at: received_at } = values;
+  const { peer, id, bodyHash: body_hash, status, newest } = received;
+  const answer = JSON.stringify(received.answer);
+  const row = { protocol, participant, peer, id, body_hash, status, answer, newest, received_at };
+  if (!isOneRow(await insertReceived(db, row))) throw new Refused('conflict');
 };
 
 type ChangedTasks = Pick<ProcessChange<string, string, unknown>, 'row' | 'send' | 'work' | 'tasks'>;
 
 /** The task that a change asks for at once: to send the pending message, or to let the owner's side look. */
-const taskNow = (values: ProcessTables['process'], { row, send, work }: ChangedTasks): Task | undefined => {
+const taskNow = (values: Process, { row, send, work }: ChangedTasks): Task | undefined => {
   const { protocol, participant, pid, version } = values;
   const message = row.process.pending?.message;
   const about = { participant, subject: pid, attempts: 0 };
@@ -341,7 +383,7 @@ const taskNow = (values: ProcessTables['process'], { row, send, work }: ChangedT
 /** Adds what a change asks for. @returns what was added for now. */
 const putTasks = async (
   db: Tables,
-  values: ProcessTables['process'],
+  values: Process,
   change: ChangedTasks,
   lease: Lease | undefined,
 ): Promise<readonly Task[]> => {
@@ -361,7 +403,8 @@ const applyChange = async <State extends string, Kind extends string, Data>(
   lease: Lease | undefined,
 ): Promise<readonly Task[]> => {
   const values = encode(protocol, change.row);
-  if (change.token !== undefined && !(await markToken(transaction, change.token))) throw new Refused('token-used');
+  if (change.token !== undefined && !(await sqlUsedTokens(transaction).claim(change.token)))
+    throw new Refused('token-used');
   await saveRow(transaction, values);
   if (change.names !== undefined) await saveNames(transaction, values, change.names);
   if (change.groups !== undefined) await saveGroups(transaction, values, change.groups);
@@ -408,6 +451,25 @@ const handingOver = async (
   }
 };
 
+const findRow = prepared((db: Tables, given: Given<Pick<Process, 'protocol' | 'participant' | 'pid'>>) =>
+  db
+    .selectFrom('process')
+    .selectAll()
+    .where('protocol', '=', given('protocol'))
+    .where('participant', '=', given('participant'))
+    .where('pid', '=', given('pid')),
+);
+
+const findMessage = prepared((db: Tables, given: Given<Pick<Received, 'protocol' | 'participant' | 'peer' | 'id'>>) =>
+  db
+    .selectFrom('received_message')
+    .selectAll()
+    .where('protocol', '=', given('protocol'))
+    .where('participant', '=', given('participant'))
+    .where('peer', '=', given('peer'))
+    .where('id', '=', given('id')),
+);
+
 interface ProcessStoreOptions<Row> {
   /** Only where no other process changes the rows. */
   readonly cache?: ProcessCache<Row>;
@@ -434,20 +496,13 @@ export const createSqlProcessStore = <State extends string, Kind extends string,
   const find = async (participant: ParticipantId, pid: string) => {
     const known = cache.find(participant, pid);
     if (known !== undefined) return known;
-    const row = await one(participant).where('pid', '=', pid).executeTakeFirst();
+    const [row] = (await findRow(db, { protocol, participant, pid })).rows;
     return row === undefined ? undefined : decode<State, Kind, Data>(row);
   };
   return {
     find,
     findByName: async (participant, name, value) => {
-      const found = await db
-        .selectFrom('process_name')
-        .select('pid')
-        .where('protocol', '=', protocol)
-        .where('participant', '=', participant)
-        .where('name', '=', name)
-        .where('value', '=', value)
-        .executeTakeFirst();
+      const [found] = (await findPid(db, { protocol, participant, name, value })).rows;
       return found === undefined ? undefined : find(participant, found.pid);
     },
     list: async (participant, page) => paged(one(participant), page),
@@ -468,14 +523,7 @@ export const createSqlProcessStore = <State extends string, Kind extends string,
       return paged(one(participant).where('pid', 'in', pids), page);
     },
     findReceived: async (participant, peer, id) => {
-      const row = await db
-        .selectFrom('received_message')
-        .selectAll()
-        .where('protocol', '=', protocol)
-        .where('participant', '=', participant)
-        .where('peer', '=', peer)
-        .where('id', '=', id)
-        .executeTakeFirst();
+      const [row] = (await findMessage(db, { protocol, participant, peer, id })).rows;
       if (row === undefined) return undefined;
       return {
         peer,
