@@ -6,7 +6,7 @@ import { nodeCrypto } from '../kernel/crypto.ts';
 import { nodeFiles } from '../kernel/files.ts';
 import { startLeasedPart, type Term } from '../kernel/sql/leased-part.ts';
 import { createPartCalls } from '../kernel/sql/part-calls.ts';
-import { openSharedSignedSeqs, takeOverSignedSeqs } from './adapters/files/signed-seqs.ts';
+import { openSignedSeqs, takeOverSignedSeqs } from './adapters/files/signed-seqs.ts';
 import { createLogReader } from './adapters/http/log-reader.ts';
 import { createSqlAlarmStore, createSqlFollowedStore, createSqlLogPinStore } from './adapters/sql/followed-store.ts';
 import {
@@ -48,13 +48,13 @@ export const journalFolderOf = (config: ConnectorConfig): string => {
   return outsideData(config, 'STEKKER_JOURNAL_FOLDER', config.STEKKER_JOURNAL_FOLDER ?? beside);
 };
 
-/** The numbers that were signed, also those of before they had a folder of their own. */
-const openSigned = async (config: ConnectorConfig): Promise<SignedSeqs> => {
+/** Where the numbers are that were signed, also those of before they had a folder of their own; the answer opens it. */
+const signedNumbers = async (config: ConnectorConfig): Promise<() => Promise<SignedSeqs>> => {
   const tools = { files: nodeFiles, crypto: nodeCrypto };
   const journals = resolve(journalFolderOf(config));
   const folder = resolve(outsideData(config, 'STEKKER_SIGNED_FOLDER', config.STEKKER_SIGNED_FOLDER ?? journals));
   if (folder !== journals) await takeOverSignedSeqs(tools, journals, folder);
-  return openSharedSignedSeqs(tools, folder);
+  return () => openSignedSeqs(tools, folder);
 };
 
 type MeteredInterval = NonNullable<Awaited<ReturnType<UsageQueries['ofSeq']>>>;
@@ -175,10 +175,11 @@ const composeMetering = async (base: Base, evidence: Evidence | undefined): Prom
     log,
     intervalMs: config.STEKKER_STATEMENT_INTERVAL_SECONDS * 1_000,
   };
+  const openSeqs = await signedNumbers(config);
   return base.own(
     base.isShared
-      ? await startSharedMetering({ ...its, ...sharedParts(base), openSeqs: () => openSigned(config) })
-      : await startMetering({ ...its, seqs: await openSigned(config) }),
+      ? await startSharedMetering({ ...its, ...sharedParts(base), openSeqs })
+      : await startMetering({ ...its, seqs: await openSeqs() }),
   );
 };
 

@@ -1,5 +1,5 @@
 import { textOf, utf8 } from '../../contracts/bytes.ts';
-import { AppError } from '../../contracts/errors.ts';
+import { AppError, isAppError } from '../../contracts/errors.ts';
 import type { Did, ParticipantId } from '../../contracts/ids.ts';
 import type { Json } from '../../contracts/json.ts';
 import type { StatementDraft } from '../../contracts/ledger/draft.ts';
@@ -224,13 +224,23 @@ const accountInRows = (its: SharedMeteringOptions) => async (key: AccountKey) =>
   return createBook(its, meters, { provider: nowhere, consumer: nowhere }).find(key);
 };
 
+/** A record that another process has opened since belongs to that one: our term is over. */
+const claimOrEnd = async (signed: SignedSeqs, term: Term, asked: Parameters<SignedSeqs['claim']>): Promise<boolean> => {
+  try {
+    return await signed.claim(...asked);
+  } catch (error) {
+    if (isAppError(error, 'data-in-use')) term.end();
+    throw error;
+  }
+};
+
 /** One term of the process that writes the statements. What it signs after it lost the lease is nowhere sent. */
 const beginTerm = async (its: SharedMeteringOptions, term: Term): Promise<AsyncDisposable> => {
   await using stack = new AsyncDisposableStack();
   const signed = await its.openSeqs();
   const seqs: SignedSeqs = {
     newest: signed.newest,
-    claim: async (...asked) => (await term.isHeld()) && signed.claim(...asked),
+    claim: async (...asked) => (await term.isHeld()) && claimOrEnd(signed, term, asked),
   };
   const books = stack.use(await openSharedBooks({ ...its, seqs, giveUp: term.end }));
   stack.defer(

@@ -2,11 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
-import {
-  openSharedSignedSeqs,
-  openSignedSeqs,
-  takeOverSignedSeqs,
-} from '../../connector/adapters/files/signed-seqs.ts';
+import { openSignedSeqs, takeOverSignedSeqs } from '../../connector/adapters/files/signed-seqs.ts';
 import type { AccountKey, SignedSeqs } from '../../connector/metering/ports.ts';
 import { toBase64Url, utf8 } from '../../contracts/bytes.ts';
 import { isAppError } from '../../contracts/errors.ts';
@@ -346,24 +342,6 @@ describe('SignedSeqs of several processes', () => {
         book.check(await open(torn, '/signed'));
       }
     }
-  });
-
-  test('without a lease each goes on after the others, and reads what they were given', async () => {
-    const torn = tornFiles();
-    const one = () => openSharedSignedSeqs({ files: torn, crypto: nodeCrypto }, '/signed');
-    const [here, there] = [await one(), await one()];
-    const [ours = key, theirs = key] = keys;
-    for (let seq = 1; seq <= 80; seq += 1) {
-      const both = [
-        here.claim(ours, seq, digestOf(`${seq}`)),
-        here.claim({ ...ours, role: 'consumer' }, seq, digestOf('x')),
-      ];
-      expect(await Promise.all(both)).toEqual([true, true]);
-      expect(await there.claim(theirs, seq, digestOf(`${seq}`))).toBe(true);
-      expect(await there.claim(ours, seq, digestOf('another'))).toBe(false);
-    }
-    expect((await open(torn, '/signed')).newest(ours)).toEqual({ seq: 80, digest: digestOf('80') });
-    expect((await torn.list('/signed')).length).toBeLessThan(70);
   });
 
   test('a line that was read before it was on the disk is not missed when it never came there', async () => {

@@ -1,4 +1,4 @@
-import { openSharedSignedSeqs } from '../../connector/adapters/files/signed-seqs.ts';
+import { openSignedSeqs } from '../../connector/adapters/files/signed-seqs.ts';
 import { type MeteringTables, meteringMigrations } from '../../connector/adapters/sql/metering-tables.ts';
 import { createSqlWindowStore } from '../../connector/adapters/sql/window-store.ts';
 import type { MeterRole } from '../../connector/metering/ports.ts';
@@ -73,7 +73,7 @@ export const openSharedParty = async (
       windows: createSqlWindowStore(db),
       wakeups,
       newId,
-      openSeqs: () => openSharedSignedSeqs({ files: signed, crypto: nodeCrypto }, '/signed'),
+      openSeqs: () => openSignedSeqs({ files: signed, crypto: nodeCrypto }, '/signed'),
       calls: createPartCalls({ db, wakeups, clock, log, part: 'statements', newId }),
       lead: (begin) =>
         startLeasedPart({

@@ -1,5 +1,5 @@
 import { utf8 } from '../../../contracts/bytes.ts';
-import { AppError, isAppError } from '../../../contracts/errors.ts';
+import { AppError } from '../../../contracts/errors.ts';
 import type { AppendFile } from '../../../kernel/files.ts';
 import { createTurns } from '../../../kernel/turns.ts';
 import type { AccountKey, SignedSeqs } from '../../metering/ports.ts';
@@ -178,27 +178,6 @@ export const openSignedSeqs = async (tools: Tools, folder: string): Promise<Sign
     },
     claim: (key, seq, digest) => inTurn(() => claim(keyText(key), seq, digest)),
   };
-};
-
-/**
- * For processes that each sign for agreements of their own, without a lease: whoever was overtaken, by the start of another or
- * by its signature, opens the folder anew and asks again. Still no number is given to two, because it reads what they wrote.
- *
- * @throws AppError as `openSignedSeqs`.
- */
-export const openSharedSignedSeqs = async (tools: Tools, folder: string): Promise<SignedSeqs> => {
-  let seqs = await openSignedSeqs(tools, folder);
-  const inTurn = createTurns();
-  const claim: SignedSeqs['claim'] = async (...its) => {
-    try {
-      return await seqs.claim(...its);
-    } catch (error) {
-      if (!isAppError(error, 'data-in-use')) throw error;
-      seqs = await openSignedSeqs(tools, folder);
-      return seqs.claim(...its);
-    }
-  };
-  return { newest: (key) => seqs.newest(key), claim: (...its) => inTurn(() => claim(...its)) };
 };
 
 /**
