@@ -1,12 +1,17 @@
 import { describe, expect, test } from 'vitest';
+import type { MeteringTables } from '../../connector/adapters/sql/metering-tables.ts';
 import type { UsageMeter } from '../../connector/data-plane/ports.ts';
+import { openBlockMeter } from '../../connector/metering/block-meter.ts';
 import type { UsageClose, UsageOpen } from '../../contracts/ledger/usage-entry.ts';
 import { type Clock, systemClock } from '../../kernel/clock.ts';
+import { silentLogger } from '../../kernel/log.ts';
+import { openSqlite } from '../../kernel/sql/sqlite.ts';
 import { closeOn, counted, openOn, startBlockWorker } from '../support/block-worker.ts';
 import { diskFull, failingFiles } from '../support/failing-files.ts';
 import { agreementFor, createMeterNetwork, openEntry, startMeterParty } from '../support/meter-pair.ts';
 import { tornFiles } from '../support/torn-files.ts';
 import { createArrayMeter } from '../support/usage-meter.ts';
+import { rowWorld } from '../support/window-worlds.ts';
 
 /** What the suite needs of a meter. */
 interface MeterHarness {
@@ -202,4 +207,35 @@ usageMeterContract('a worker with a journal of its own, beside another one', asy
       return (await startBlockWorker(party, 1)).meter;
     },
   };
+});
+
+describe.each(['provider', 'consumer'] as const)('as %s', (role) => {
+  usageMeterContract('leased from rows, beside another process', async () => {
+    const rows = openSqlite<MeteringTables>({ path: ':memory:', fullSync: false });
+    const files = failingFiles(tornFiles());
+    const window = { requests: 100, bytes: 64 * mebibyte, cost: 50, ageMs: 900_000 };
+    const world = await rowWorld(rows.db, { window, role });
+    const info = agreementFor(role);
+    await world.inForce(info);
+    const start = (journal: string) =>
+      openBlockMeter({
+        ...{ files, clock: systemClock, log: silentLogger, folder: `/journal/${journal}`, from: undefined },
+        connect: (recall) => world.connect(journal, recall),
+      });
+    const other = await start(`${role}.b`);
+    await countOf(other.meter, info.agreement);
+    const own = await start(`${role}.a`);
+    return {
+      meter: own.meter,
+      clock: systemClock,
+      agreement: info.agreement,
+      breakJournal: () => {
+        files.fault = diskFull();
+      },
+      restart: async () => {
+        for (const one of [own, other]) await one[Symbol.asyncDispose]();
+        return (await start(`${role}.a`)).meter;
+      },
+    };
+  });
 });
