@@ -358,6 +358,23 @@ describe.each(Object.entries(adapters))('UnstatedStore on %s', (_name, create) =
     expect(await counted()).toEqual([2, 12]);
   });
 
+  test('what a consumer fetched was stated by the time of its provider, and is known again all the same', async () => {
+    const { accounts, statements, unstated } = await create();
+    const theirs: AccountKey = { ...key, role: 'consumer' };
+    for (const role of ['provider', 'consumer'] as const) await accounts.put({ ...info, role });
+    const a = accessOf(1);
+    for (const [of, answer] of [
+      [key, 'doubled'],
+      [theirs, 'settled'],
+    ] as const) {
+      await unstated.put(of, [a]);
+      const rows = [rowOf(1, { request: a.open.request, at: formatTime(a.open.at + 3) })];
+      await statements.save(of, statementOf(1, { rows }));
+      await statements.index(of, 1);
+      expect(await unstated.put(of, [a])).toEqual([answer]);
+    }
+  });
+
   test('what is put is listed in order of place, once, under its own key alone', async () => {
     const { unstated } = await create();
     expect(await unstated.lastPlace()).toBeUndefined();

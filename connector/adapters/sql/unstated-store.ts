@@ -58,6 +58,10 @@ const at = (db: Db, { participant, role, agreement }: AccountKey) => ({
     .where('agreement', '=', agreement),
 });
 
+/** Of what we fetched the provider says when it was; a request of ours has one journal for ever. */
+const isStatedAs = ({ role }: AccountKey, values: Row, when: string): boolean =>
+  role === 'consumer' || when === formatTime(accessOf(values).open.at);
+
 /**
  * Inserts first and looks then: whoever moves a row into the usage store meanwhile has either not moved it yet, and the key
  * refuses ours, or has, and we see it there.
@@ -87,8 +91,7 @@ const putStep = async (db: Db, key: AccountKey, all: readonly Row[]): Promise<Pu
         .where('request', '=', values.request)
         .where('part', '=', values.part)
         .execute();
-      const { at: openedAt } = accessOf(values).open;
-      answers.push(when === formatTime(openedAt) ? 'settled' : 'doubled');
+      answers.push(isStatedAs(key, values, when) ? 'settled' : 'doubled');
     } else if (row === undefined || !isSame(row, values)) answers.push('doubled');
     else if (row.settled === 1) answers.push('settled');
     else answers.push(Number(row.place) === values.place ? 'new' : 'kept');
