@@ -58,7 +58,7 @@ export const hearData = (
   { grants, applications }: { readonly grants: Grants; readonly applications: Applications },
 ): void => {
   if (!isShared) return;
-  let isStale = false;
+  let isStale = true; // what was read at the start may have changed before we listened
   const attempt = (work: Promise<void>): void => {
     work.catch((error: unknown) => {
       isStale = true;
