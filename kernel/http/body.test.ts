@@ -43,6 +43,20 @@ describe('bodies', () => {
     });
   });
 
+  test('a length that is stated is believed as far as it says too much, and no further', async () => {
+    const stating = (length: string, body: string) => {
+      const request = post(body);
+      request.headers.set('content-length', length);
+      return readBytes(request, 64).then(
+        (bytes) => Buffer.from(bytes).toString(),
+        (error: AppError) => error.code,
+      );
+    };
+    expect(await stating('7', '{"a":1}')).toBe('{"a":1}');
+    expect(await stating('65', '{"a":1}')).toBe('body-too-large');
+    expect(await stating('7', 'x'.repeat(65))).toBe('body-too-large');
+  });
+
   test('a stream without a length is cut off at the limit', async () => {
     let sent = 0;
     const endless = new ReadableStream<Uint8Array>({
