@@ -217,20 +217,29 @@ export const readDidDocument = (did: Did, text: string): DidDocument | undefined
     return jwk === undefined || !isOurs ? [] : [{ kid, jwk, expires: one.expires, revoked: one.revoked }];
   };
   const methods = document.verificationMethod ?? [];
+  const keysOf = (name: Relationship): readonly DocumentKey[] =>
+    (document[name] ?? []).flatMap((entry) => {
+      if (typeof entry !== 'string') return toKey(entry);
+      const named = methods.filter((one) => absolute(one.id) === absolute(entry));
+      return named.length === 1 ? named.flatMap(toKey) : []; // an id that stands twice names nobody
+    });
+  /** Each message asks for a key: they are the same objects for as long as the document is kept. */
+  const found = new Map<Relationship, readonly DocumentKey[]>();
   return {
     did,
     text,
-    keys: (name) =>
-      (document[name] ?? []).flatMap((entry) => {
-        if (typeof entry !== 'string') return toKey(entry);
-        const found = methods.filter((one) => absolute(one.id) === absolute(entry));
-        return found.length === 1 ? found.flatMap(toKey) : []; // an id that stands twice names nobody
-      }),
+    keys: (name) => {
+      const known = found.get(name);
+      if (known !== undefined) return known;
+      const keys = keysOf(name);
+      found.set(name, keys);
+      return keys;
+    },
     endpoint: (type) => {
-      const found = (document.service ?? []).find(
+      const service = (document.service ?? []).find(
         (one) => one.type === type || (Array.isArray(one.type) && one.type.includes(type)),
       );
-      return typeof found?.serviceEndpoint === 'string' ? found.serviceEndpoint : undefined;
+      return typeof service?.serviceEndpoint === 'string' ? service.serviceEndpoint : undefined;
     },
   };
 };

@@ -89,14 +89,15 @@ const fits = (alg: Algorithm, key: KeyObject): boolean => {
   }
 };
 
+/** By the object, as documents that are kept hand it out, and by what it says. */
+const known = new WeakMap<PublicJwk, KeyObject>();
 const cache = new Map<string, KeyObject>();
 const cacheLimit = 4096;
 
-/** A public key out of a JWK, imported once; undefined when it is none. */
-export const importJwk = (jwk: PublicJwk): KeyObject | undefined => {
+const importAnew = (jwk: PublicJwk): KeyObject | undefined => {
   const id = JSON.stringify([jwk.kty, jwk.crv, jwk.x, jwk.y, jwk.n, jwk.e]);
-  const known = cache.get(id);
-  if (known !== undefined) return known;
+  const same = cache.get(id);
+  if (same !== undefined) return same;
   try {
     const { kty, crv, x, y, n, e } = jwk;
     const clean = Object.fromEntries(
@@ -109,6 +110,13 @@ export const importJwk = (jwk: PublicJwk): KeyObject | undefined => {
   } catch {
     return undefined;
   }
+};
+
+/** A public key out of a JWK, imported once; undefined when it is none. */
+export const importJwk = (jwk: PublicJwk): KeyObject | undefined => {
+  const key = known.get(jwk) ?? importAnew(jwk);
+  if (key !== undefined) known.set(jwk, key);
+  return key;
 };
 
 /** Whether the signature holds under this key, with an algorithm that fits it. Never throws. */
