@@ -39,7 +39,7 @@ export interface Reaction<Data> {
 }
 
 /** A message that changes nothing uses its token up all the same: a replay gets no answer. */
-const useUp = async ({ claim }: Caller): Promise<void> => {
+export const useUp = async ({ claim }: Caller): Promise<void> => {
   if (claim !== undefined && !(await claim())) throw new AppError('unauthenticated');
 };
 

@@ -5,8 +5,9 @@ import type { Json } from '../../contracts/json.ts';
 import { generalJws } from '../../contracts/ledger/jws.ts';
 import { readJson } from '../../kernel/http/body.ts';
 import { problemResponse } from '../../kernel/http/problem.ts';
-import { enter, type RouteOptions } from '../exchange/http.ts';
+import { enter, type Purpose, type RouteOptions } from '../exchange/http.ts';
 import type { Caller } from '../exchange/ports.ts';
+import { useUp } from '../exchange/receive.ts';
 import { amendProcess } from '../exchange/send.ts';
 import type { AgreementService } from './agreements.ts';
 import { signedParts } from './end-events.ts';
@@ -36,8 +37,9 @@ export interface ExtensionOptions extends RouteOptions {
 const findFor = async (
   c: Context,
   options: ExtensionOptions,
+  purpose: Purpose = 'read',
 ): Promise<{ readonly row: NegotiationRow; readonly caller: Caller }> => {
-  const { participant, caller } = await enter(c, options);
+  const { participant, caller } = await enter(c, options, purpose);
   const row = await options.its.store.findByName(participant, 'agreement', c.req.param('id') ?? '');
   if (row === undefined || row.peer !== caller.did || row.data.agreement === null) throw new AppError('not-found');
   return { row, caller };
@@ -53,15 +55,16 @@ const draft = async (c: Context, options: ExtensionOptions): Promise<Response> =
 };
 
 const sign = async (c: Context, options: ExtensionOptions): Promise<Response> => {
-  const { row, caller } = await findFor(c, options);
+  const { row, caller } = await findFor(c, options, 'message');
   if (row.process.role !== 'provider') throw new AppError('not-found');
   const { artifact } = await readJson(c.req.raw, signatureBody);
   const signed = await options.agreements.accept(row, { artifact });
-  await amendProcess(options.its, row, ({ data }) =>
-    data.agreement?.artifact?.signatures.length === 2
-      ? undefined
-      : { data: { ...data, agreement: signed }, token: caller.token },
-  );
+  let isRepeat = false;
+  await amendProcess(options.its, row, ({ data }) => {
+    isRepeat = data.agreement?.artifact?.signatures.length === 2;
+    return isRepeat ? undefined : { data: { ...data, agreement: signed }, token: caller.token };
+  });
+  if (isRepeat) await useUp(caller);
   return answer({ agreementDigest: signed.digest });
 };
 
