@@ -95,6 +95,7 @@ const put = async ({ store }: World, role: Role, state: string, data: Partial<Ne
     process: { role, state, pending: null },
     outgoing: null,
     settledPeer: '',
+    trace: '0'.repeat(32),
     data: {
       ...newData({
         dataset: plain.dataset,
