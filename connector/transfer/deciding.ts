@@ -79,6 +79,9 @@ const renewTask = ({ pid, version }: TransferRow, dueAt: number): LaterTask => (
 });
 
 const started = (row: TransferRow, opened: Opened | null): Outgoing<TransferData> => {
+  // It would be refused, and that would end what goes on by itself.
+  if (row.process.role === 'consumer' && row.data.suspendedBy === 'peer')
+    throw new AppError('illegal-transition', { detail: 'the provider suspended this transfer and resumes it itself' });
   const at = opened?.renewAt ?? null;
   const task = at === null ? undefined : renewTask(row, at);
   const { renewTask: _before, ...data } = row.data;

@@ -135,6 +135,8 @@ describe('transfer between two connectors', () => {
     await its.settled(row.pid, row.peerPid ?? '', 'STARTED');
     await its.a.transfers.decide(tenant, row.peerPid ?? '', { do: 'suspend', code: 'maintenance', reason: [] });
     await its.settled(row.pid, row.peerPid ?? '', 'SUSPENDED');
+    const resumed = its.b.transfers.decide(tenant, row.pid, { do: 'start' });
+    await expect(resumed).rejects.toMatchObject({ code: 'illegal-transition' });
     const start = {
       '@context': [dspaceContext],
       '@type': 'TransferStartMessage',
