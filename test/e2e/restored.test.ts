@@ -113,15 +113,15 @@ const startWorld = async () => {
   const headers = { authorization: `Bearer ${String(body.key)}`, 'stekker-purpose': purpose };
   const urlNow = () => `${runtime.connector().gateway}${new URL(agreed.dataUrl).pathname}`;
   const readings: Reading[] = [];
-  const statements = () => statementsOf(holder.bench, 'provider', agreed.agreementDigest);
-  const theirs = () => statementsOf(runtime.bench, 'consumer', agreed.agreementDigest);
+  const statements = () => statementsOf(holder, 'provider', agreed.agreementDigest);
+  const theirs = () => statementsOf(runtime, 'consumer', agreed.agreementDigest);
   let newest = 0;
   /** Reads until a further statement is complete at both sides; what both then hold. */
   const readAndState = async (): Promise<readonly HeldStatement[]> => {
     const held = await atLast('a statement', async () => {
       readings.push(await readOnce(urlNow(), headers));
       await systemClock.sleep(20);
-      const [ours, those] = [statements(), theirs()];
+      const [ours, those] = await Promise.all([statements(), theirs()]);
       const isThere = those.length > newest && JSON.stringify(ours) === JSON.stringify(those);
       return isThere && those.every(({ isComplete }) => isComplete) ? those : undefined;
     });

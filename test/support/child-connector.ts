@@ -12,10 +12,18 @@ import { freePort } from './holder.ts';
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const readyLine = z.looseObject({ ready: z.literal('connector') });
 
+/** Also when the process that started it ends before it. */
+const running = new Set<ChildProcess>();
+process.once('exit', () => {
+  for (const child of running) child.kill('SIGKILL');
+});
+
 export interface ChildConnector extends AsyncDisposable {
   readonly bench: ConnectorBench;
   readonly operate: Operate;
   readonly gateway: string;
+  /** The end of what it said last, its log included. */
+  readonly said: () => string;
   /** Resolves when the program says that it is ready. */
   readonly start: () => Promise<void>;
   /** Begins to start and does not wait: to be killed before it is ready. */
@@ -47,6 +55,7 @@ export const childConnector = async (env: Record<string, string> = {}): Promise<
   const cache = join(dirname(bench.folder), 'compiled');
   let child: ChildProcess | undefined;
   let ready: Promise<void> = Promise.resolve();
+  let said = '';
   const begin = (): void => {
     const started = spawn(process.execPath, ['bin/stekker.ts', 'connector'], {
       cwd: root,
@@ -54,25 +63,28 @@ export const childConnector = async (env: Record<string, string> = {}): Promise<
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     child = started;
-    let said = '';
-    started.stderr.on('data', (chunk: Buffer) => {
-      said = `${said}${chunk.toString()}`.slice(-4_000);
-    });
+    running.add(started);
+    started.once('exit', () => running.delete(started));
+    said = '';
+    const hear = (text: string): void => {
+      said = `${said}${text}`.slice(-4_000);
+    };
+    started.stderr.on('data', (chunk: Buffer) => hear(chunk.toString()));
     const told = Promise.withResolvers<void>();
     createInterface(started.stdout).on('line', (line) => {
       if (isReady(line)) told.resolve();
-      else said = `${said}${line}\n`.slice(-4_000);
+      else hear(`${line}\n`);
     });
     started.once('exit', () => told.reject(new Error(`the connector ended before it was ready: ${said}`)));
     ready = told.promise;
     ready.catch(() => undefined); // whoever waits hears of it
   };
   const end = async (signal: 'SIGKILL' | 'SIGTERM'): Promise<void> => {
-    const running = child;
+    const ending = child;
     child = undefined;
-    if (running === undefined || running.exitCode !== null || running.signalCode !== null) return;
-    const gone = once(running, 'exit');
-    running.kill(signal);
+    if (ending === undefined || ending.exitCode !== null || ending.signalCode !== null) return;
+    const gone = once(ending, 'exit');
+    ending.kill(signal);
     await gone;
   };
   const kill = () => end('SIGKILL');
@@ -80,6 +92,7 @@ export const childConnector = async (env: Record<string, string> = {}): Promise<
     bench,
     operate: operatorOf(managementPort),
     gateway: `http://127.0.0.1:${gatewayPort}`,
+    said: () => said,
     begin,
     start: () => {
       begin();

@@ -196,10 +196,10 @@ export interface Journalled {
 /** What stands in a journal of a connector, also while it runs, by request and part. */
 export const journalOf = async (
   { config }: Pick<ConnectorBench, 'config'>,
-  role: 'provider' | 'consumer' | `provider.${number}`,
+  name: string,
 ): Promise<Map<string, Journalled>> => {
   const entries = new Map<string, Journalled>();
-  const folder = `${config.STEKKER_JOURNAL_FOLDER ?? `${config.STEKKER_DATA}-journal`}/${role}`;
+  const folder = `${config.STEKKER_JOURNAL_FOLDER ?? `${config.STEKKER_DATA}-journal`}/${name}`;
   await readSegments({
     files: nodeFiles,
     folder,

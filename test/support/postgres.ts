@@ -124,6 +124,32 @@ const query = async (server: Server, sql: string): Promise<readonly Record<strin
   }
 };
 
+/** Statements with `?` where the values go, on rows of one database. */
+export type ReadRows = (sql: string, ...values: string[]) => Promise<Record<string, unknown>[]>;
+
+const int8 = 20;
+
+/** Reads rows of a database as SQLite would give them: `?` for each value, integers as numbers. */
+export const openRows = async (connectionString: string): Promise<{ readonly rows: ReadRows } & AsyncDisposable> => {
+  const pool = new pg.Pool({
+    connectionString,
+    max: 2,
+    types: { getTypeParser: (type: number) => (type === int8 ? Number : pg.types.getTypeParser(type)) },
+  });
+  pool.on('error', () => undefined);
+  return {
+    rows: async (sql, ...values) => {
+      let count = 0;
+      const text = sql.replaceAll('?', () => {
+        count += 1;
+        return `$${count}`;
+      });
+      return (await pool.query<Record<string, unknown>>(text, values)).rows;
+    },
+    [Symbol.asyncDispose]: () => pool.end(),
+  };
+};
+
 const startMs = 30_000;
 
 const untilReady = async (server: Server, child: ChildProcess): Promise<void> => {

@@ -44,27 +44,37 @@ export interface Readers {
   /** Lets each read that is under way end; everything that was read. */
   readonly stop: () => Promise<readonly Reading[]>;
   readonly count: () => number;
+  /** Those that brought a whole answer. */
+  readonly received: () => number;
 }
 
 const pauseAfterFailureMs = 25;
 
-/** Starts so many readers, each of which asks for the next address as soon as it is done with one. */
+/** Starts so many readers, each of which asks for the next address `pauseMs` after it is done with one; at once by default. */
 export const startReaders = (
   count: number,
-  its: { readonly next: () => string; readonly headers: Readonly<Record<string, string>> },
+  its: {
+    readonly next: () => string;
+    readonly headers: Readonly<Record<string, string>>;
+    readonly pauseMs?: number;
+  },
 ): Readers => {
   const readings: Reading[] = [];
+  let received = 0;
   let isStopped = false;
   const loop = async (): Promise<void> => {
     while (!isStopped) {
       const reading = await readOnce(its.next(), its.headers);
       readings.push(reading);
+      if (reading.status === 200 && reading.isWhole) received += 1;
       if (reading.status !== 200) await systemClock.sleep(pauseAfterFailureMs);
+      if (its.pauseMs !== undefined) await systemClock.sleep(its.pauseMs);
     }
   };
   const running = Array.from({ length: count }, loop);
   return {
     count: () => readings.length,
+    received: () => received,
     stop: async () => {
       isStopped = true;
       await Promise.all(running);

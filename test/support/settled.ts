@@ -12,6 +12,7 @@ import { keccak256 } from '../../kernel/keccak.ts';
 import { until } from './broker-bench.ts';
 import type { ConnectorBench, Operate } from './chain-world.ts';
 import { rowsOf } from './hostile.ts';
+import type { ReadRows } from './postgres.ts';
 
 /** What both sides hold of an agreement when it is over: their statements, receipts and sums, each by itself. */
 
@@ -50,13 +51,20 @@ export interface HeldStatement {
   readonly isComplete: boolean;
 }
 
+/** Whose rows are in its data folder, or in a database that it shares with others. */
+export type Kept = { readonly bench: ConnectorBench } | { readonly rows: ReadRows };
+
+/** An open, read-only look into the rows of a party. */
+export const rowsAt = async (kept: Kept, sql: string, ...values: string[]): Promise<Record<string, unknown>[]> =>
+  'rows' in kept ? kept.rows(sql, ...values) : rowsOf(kept.bench, sql, ...values);
+
 /** Statements of an agreement as a connector keeps them, in order. */
-export const statementsOf = (
-  bench: ConnectorBench,
+export const statementsOf = async (
+  kept: Kept,
   role: 'provider' | 'consumer',
   agreementDigest: string,
-): readonly HeldStatement[] =>
-  rowsOf(bench, 'select * from statement where role = ? and agreement = ? order by seq', role, agreementDigest)
+): Promise<readonly HeldStatement[]> =>
+  (await rowsAt(kept, 'select * from statement where role = ? and agreement = ? order by seq', role, agreementDigest))
     .map((row) => statementRow.parse(row))
     .map(({ seq, digest, payload, state }) => ({
       seq,
@@ -66,14 +74,14 @@ export const statementsOf = (
     }));
 
 /** Waits until the last statement stands complete at both sides; what both hold. */
-export const finalStatements = async (
-  provider: ConnectorBench,
-  consumer: ConnectorBench,
+const finalStatements = async (
+  provider: Kept,
+  consumer: Kept,
   agreementDigest: string,
 ): Promise<{ readonly provider: readonly HeldStatement[]; readonly consumer: readonly HeldStatement[] }> =>
   atLast('the final statement', async () => {
-    const ours = statementsOf(provider, 'provider', agreementDigest);
-    const theirs = statementsOf(consumer, 'consumer', agreementDigest);
+    const ours = await statementsOf(provider, 'provider', agreementDigest);
+    const theirs = await statementsOf(consumer, 'consumer', agreementDigest);
     const isOver = [ours, theirs].every((all) => all.at(-1)?.isFinal === true && all.at(-1)?.isComplete === true);
     return isOver ? { provider: ours, consumer: theirs } : undefined;
   });
@@ -116,10 +124,7 @@ export const totalsOf = (records: readonly UsageRecord[]): Record<string, string
   records.reduce<Record<string, string>>((totals, { units }) => ({ ...addUnits(totals, units) }), {});
 
 /** A party as a test reaches it. */
-export interface Side {
-  readonly bench: ConnectorBench;
-  readonly operate: Operate;
-}
+export type Side = Kept & { readonly operate: Operate };
 
 export interface SettledWorld {
   readonly provider: Side;
@@ -132,9 +137,9 @@ export interface SettledWorld {
 const statedColumns = 'seq, n, request, part, at, bytes, digest, outcome, status, units, ext, leaf';
 
 /** Records in complete statements, as a connector keeps them, a moment after both have signed. */
-const rowsStated = (bench: ConnectorBench, role: 'provider' | 'consumer', agreementDigest: string) =>
-  rowsOf(
-    bench,
+const rowsStated = (kept: Kept, role: 'provider' | 'consumer', agreementDigest: string) =>
+  rowsAt(
+    kept,
     `select ${statedColumns} from usage_record where role = ? and agreement = ? order by n`,
     role,
     agreementDigest,
@@ -150,15 +155,15 @@ export const settle = async (
   { provider, consumer, trust, lines }: SettledWorld,
   agreed: { readonly agreementId: string; readonly agreementDigest: string },
 ): Promise<Map<string, UsageRecord>> => {
-  const statements = await finalStatements(provider.bench, consumer.bench, agreed.agreementDigest);
+  const statements = await finalStatements(provider, consumer, agreed.agreementDigest);
   expect(statements.consumer).toEqual(statements.provider);
   const ours = await receiptsOf(provider.operate, agreed.agreementId, trust);
   const theirs = await receiptsOf(consumer.operate, agreed.agreementId, trust);
   expect(theirs.records).toEqual(ours.records);
   expect(theirs.sums).toEqual(ours.sums);
   await atLast('that both keep the same records', async () => {
-    const kept = rowsStated(provider.bench, 'provider', agreed.agreementDigest);
-    const theirRows = rowsStated(consumer.bench, 'consumer', agreed.agreementDigest);
+    const kept = await rowsStated(provider, 'provider', agreed.agreementDigest);
+    const theirRows = await rowsStated(consumer, 'consumer', agreed.agreementDigest);
     return JSON.stringify(kept) === JSON.stringify(theirRows) && kept.length === ours.records.length ? true : undefined;
   });
   const { records, sums } = ours;
