@@ -1,4 +1,4 @@
-import { createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject, sign } from 'node:crypto';
+import { createPrivateKey, generateKeyPairSync, type KeyObject, sign } from 'node:crypto';
 import { toBase64 } from '../contracts/bytes.ts';
 import type { Did } from '../contracts/ids.ts';
 import { leafKeyId } from '../contracts/ledger/entry.ts';
@@ -11,7 +11,7 @@ import {
   signingInput,
   verifySignature,
 } from '../contracts/ledger/jws.ts';
-import { nodeCrypto } from './crypto.ts';
+import { nodeCrypto, spkiOf } from './crypto.ts';
 import type { DidResolver } from './did.ts';
 import { importJwk } from './jwt.ts';
 import type { ParticipantKeys, SigningKey } from './keys.ts';
@@ -66,16 +66,16 @@ export const isAssertionOf = async (
   const signature = read.ok ? read.value.signatures[index] : undefined;
   if (signature === undefined || !signature.kid.startsWith(`${did}#`)) return false;
   const key = await resolver.key(did, signature.kid, 'assertionMethod');
-  const spki = key === undefined ? undefined : importJwk(key.jwk)?.export({ format: 'der', type: 'spki' });
-  return spki !== undefined && verifySignature(nodeCrypto, signature, spki);
+  const imported = key === undefined ? undefined : importJwk(key.jwk);
+  return imported !== undefined && verifySignature(nodeCrypto, signature, spkiOf(imported));
 };
 
 /** A P-256 key for exactly one artifact (ledger §4). */
 export const makeLeafKey = (): LeafKey => {
-  const { publicKey, privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+  const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
   const { kty, crv, x, y, d } = privateKey.export({ format: 'jwk' });
   const privateJwk = { kty: kty ?? '', crv: crv ?? '', x: x ?? '', y: y ?? '', d: d ?? '' };
-  return { id: leafKeyId(nodeCrypto, publicKey.export({ format: 'der', type: 'spki' })), privateJwk };
+  return { id: leafKeyId(nodeCrypto, spkiOf(privateKey)), privateJwk };
 };
 
 /** A leaf key out of its JWK; undefined when that is no P-256 key. */
@@ -83,7 +83,7 @@ const importLeafKey = (privateJwk: LeafKeyJwk): { readonly key: KeyObject; reado
   try {
     const key = createPrivateKey({ key: { ...privateJwk }, format: 'jwk' });
     if (key.asymmetricKeyDetails?.namedCurve !== 'prime256v1') return undefined;
-    return { key, spki: createPublicKey(key).export({ format: 'der', type: 'spki' }) };
+    return { key, spki: spkiOf(key) };
   } catch {
     return undefined;
   }

@@ -12,6 +12,7 @@ import {
   type StatusListCredential,
   statusListCredential,
 } from '../../contracts/vc/credential.ts';
+import { spkiOf } from '../crypto.ts';
 import { type DidResolver, multikeyOf } from '../did.ts';
 import { importJwk, type ReadJwt, readJwt, verifyByJose } from '../jwt.ts';
 import { credentialJwtType } from './issue.ts';
@@ -218,7 +219,7 @@ const proofOutOfTime = ({ created, expires }: DataIntegrityProof, now: number): 
 const proofKey = async (issuer: Did, { verificationMethod }: DataIntegrityProof, { resolver }: Verifying) => {
   const key = await resolver.key(issuer, verificationMethod, 'assertionMethod');
   const imported = key === undefined ? undefined : importJwk(key.jwk);
-  const spki = imported?.export({ format: 'der', type: 'spki' });
+  const spki = imported === undefined ? undefined : spkiOf(imported);
   return imported !== undefined && spki !== undefined && isEd25519Spki(spki) ? { imported, spki } : undefined;
 };
 
