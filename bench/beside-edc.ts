@@ -31,6 +31,7 @@ const warmMs = 10_000;
 const warmLanes = 20;
 /** Negotiations that are run before a second measurement: `BENCH_FINISHED=10000`. */
 const finished = Number(process.env.BENCH_FINISHED ?? '0');
+const fillLanes = 50;
 /** Offers of the catalogs that are looked at: `BENCH_EDC_OFFERS=1000,10000`. */
 const offerCounts = (process.env.BENCH_EDC_OFFERS ?? '1000').split(',').map(Number);
 const catalogLimitMs = 180_000;
@@ -153,7 +154,7 @@ const measureEdc = async (iterationWaitMs: number): Promise<readonly Figures[]> 
 const measureTwice = async (negotiate: Negotiate): Promise<readonly Figures[]> => {
   const fresh = await figuresOf(negotiate);
   if (finished === 0) return [fresh];
-  await runMany(negotiate, finished, 20);
+  await runMany(negotiate, finished, fillLanes);
   return [fresh, await figuresOf(negotiate)];
 };
 
