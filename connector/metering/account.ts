@@ -91,6 +91,12 @@ export interface Account {
   readonly blocks: Map<string, Block>;
 }
 
+/** What is lent counts where it is lent; here only that something is out, which may become an access. */
+export const setBlocks = ({ blocks }: Account, journals: readonly string[]): void => {
+  blocks.clear();
+  for (const journal of journals) blocks.set(journal, { line: {}, load: nothing, counted: 0 });
+};
+
 /** Whether there is anything that a statement was made of, or will be: all else waits for its first access. */
 export const isInUse = ({ accesses, chain, blocks, isEnded }: Account): boolean =>
   accesses.size > 0 || chain.seq > 0 || blocks.size > 0 || isEnded;

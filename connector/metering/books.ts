@@ -6,7 +6,7 @@ import type { Clock } from '../../kernel/clock.ts';
 import type { Logger } from '../../kernel/log.ts';
 import type { Random } from '../../kernel/random.ts';
 import type { PeerTransport } from '../exchange/ports.ts';
-import { type Account, enterAccess, forgiveConceded, hold, keyOf } from './account.ts';
+import { type Account, enterAccess, forgiveConceded, hold, keyOf, setBlocks } from './account.ts';
 import { createCompletion } from './completion.ts';
 import { type Consumer, createConsumer } from './consumer.ts';
 import { startConsumerWatch } from './consumer-watch.ts';
@@ -91,19 +91,27 @@ const newestComplete = async (statements: StatementStore, key: AccountKey): Prom
   return statements.find(key, Number(newest.payload.seq) - 1);
 };
 
+/** Of accounts that other processes open accesses under. */
+interface SharedRows {
+  /** The journals that have something of an account's window. */
+  readonly blocks?: (key: AccountKey) => Promise<readonly string[]>;
+  /** Hears of each account once, with what waits in rows to be stated. */
+  readonly opened?: (account: Account, waiting: readonly UnstatedAccess[]) => void;
+}
+
 type BookOptions = Pick<StatementOptions, 'accounts' | 'statements' | 'drafts' | 'usage' | 'unstated'>;
 
 /**
  * Accounts as they stand in rows and journal; one that is closed is opened again when somebody asks for it.
  *
  * @param settledFrom of each role, the place in the journal from which on it is asked what was settled.
- * @param onOpened hears of each account once, with what waits in rows to be stated.
+ * @param shared where other processes may have something of an account.
  */
 export const createBook = (
   { accounts, statements, drafts, usage, unstated }: BookOptions,
   meters: Meters,
   settledFrom: Readonly<Record<MeterRole, number>>,
-  onOpened: (account: Account, waiting: readonly UnstatedAccess[]) => void = () => undefined,
+  { blocks = async () => [], opened: hear = () => undefined }: SharedRows = {},
 ): Book => {
   const open = async (stored: StoredAccount): Promise<Account> => {
     const { info } = stored;
@@ -111,6 +119,7 @@ export const createBook = (
     const held = await drafts.held(info);
     const groups = await usage.groups(info);
     const settled = await usage.settledSince(info, settledFrom[info.role]);
+    const journals = await blocks(info); // before the accesses: whoever has none any more has brought all of them
     const waiting = await unstated.list(info);
     const known = meters[info.role].find(info.agreement); // opened by somebody else meanwhile
     if (known !== undefined) return known;
@@ -124,7 +133,8 @@ export const createBook = (
     const account = meters[info.role].add(opened, new Set(settled));
     for (const one of account.chain.isFinal ? [] : waiting)
       if (!account.accesses.has(keyOf(one.open.request, one.open.part))) enterAccess(account, one.open, one);
-    onOpened(account, waiting);
+    setBlocks(account, journals);
+    hear(account, waiting);
     return account;
   };
   return {

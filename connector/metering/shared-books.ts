@@ -1,7 +1,7 @@
 import type { Clock } from '../../kernel/clock.ts';
 import type { Logger } from '../../kernel/log.ts';
 import { createTurnsByKey } from '../../kernel/turns.ts';
-import { type Account, enterAccess, keyOf, lateIn } from './account.ts';
+import { type Account, enterAccess, keyOf, lateIn, setBlocks } from './account.ts';
 import {
   type Book,
   type Books,
@@ -14,7 +14,7 @@ import {
 } from './books.ts';
 import { createMeter } from './meter.ts';
 import type { AccountKey, MeterRole, UnstatedAccess, WindowStore } from './ports.ts';
-import { defaultQuota, nothing } from './window.pure.ts';
+import { defaultQuota } from './window.pure.ts';
 
 /**
  * The books of a connector of several processes, in the one that writes the statements of all: accounts are built from rows
@@ -32,6 +32,8 @@ export interface SharedBooks extends Books {
   readonly look: (key: AccountKey) => void;
   /** Anything may have changed. */
   readonly lookAtAll: () => void;
+  /** The account is as the rows have it when this returns. */
+  readonly refresh: (key: AccountKey) => Promise<void>;
 }
 
 /** The highest place that was seen of each journal. */
@@ -56,12 +58,6 @@ const note = (seen: Seen, accesses: readonly UnstatedAccess[]): Seen => {
 const enter = (account: Account, accesses: readonly UnstatedAccess[]): void => {
   for (const one of accesses)
     if (!account.accesses.has(keyOf(one.open.request, one.open.part))) enterAccess(account, one.open, one);
-};
-
-/** What is lent counts in the rows; here only that something is out, which may become an access. */
-const setBlocks = ({ blocks }: Account, journals: readonly string[]): void => {
-  blocks.clear();
-  for (const journal of journals) blocks.set(journal, { line: {}, load: nothing, counted: 0 });
 };
 
 /**
@@ -120,18 +116,26 @@ const createAccounts = (its: SharedBooksOptions, onChange: (account: Account) =>
   const meters = { provider: meterOf('provider'), consumer: meterOf('consumer') };
   const seen: State['seen'] = new WeakMap();
   const settledFrom = { provider: nowhere, consumer: nowhere };
-  const book = createBook(its, meters, settledFrom, (account, waiting) => seen.set(account, note(new Map(), waiting)));
+  const book = createBook(its, meters, settledFrom, {
+    blocks: its.windows.blocks,
+    opened: (account, waiting) => seen.set(account, note(new Map(), waiting)),
+  });
   return { ...its, meters, book, seen };
 };
 
 /** Work by account: one thing at a time for each, and what was asked for twice is done once. */
-const createLooks = (log: Logger, work: (key: AccountKey) => Promise<void>) => {
-  const inTurn = createTurnsByKey();
+const createLooks = (
+  log: Logger,
+  inTurn: ReturnType<typeof createTurnsByKey>,
+  work: (key: AccountKey) => Promise<void>,
+) => {
   const pending = new Set<string>();
   const running = new Set<Promise<void>>();
+  const nameOf = ({ participant, role, agreement }: AccountKey): string => `${participant} ${role} ${agreement}`;
   return {
+    now: (key: AccountKey): Promise<void> => inTurn(nameOf(key), () => work(key)),
     look: (key: AccountKey): void => {
-      const name = `${key.participant} ${key.role} ${key.agreement}`;
+      const name = nameOf(key);
       if (pending.has(name)) return;
       pending.add(name);
       const tracked: Promise<void> = inTurn(name, async () => {
@@ -186,8 +190,9 @@ export const openSharedBooks = async (its: SharedBooksOptions): Promise<SharedBo
   const books = startBooks({ ...state, finished });
   changed = books.touch;
   for (const role of roles) for (const account of meters[role].accounts()) books.take(account);
-  const looks = createLooks(its.log, (key) => refresh(state, books, key));
-  const checks = createLooks(its.log, (key) => check(state, key));
+  const inTurn = createTurnsByKey();
+  const looks = createLooks(its.log, inTurn, (key) => refresh(state, books, key));
+  const checks = createLooks(its.log, inTurn, (key) => check(state, key));
   const lookAtAll = async (isCheck = false): Promise<void> => {
     for (const key of await its.windows.busy()) {
       looks.look(key);
@@ -199,6 +204,7 @@ export const openSharedBooks = async (its: SharedBooksOptions): Promise<SharedBo
   return {
     ...books,
     look: looks.look,
+    refresh: looks.now,
     lookAtAll: () =>
       void lookAtAll().catch((error: unknown) => its.log.warn({ error }, 'accounts are looked at later')),
     [Symbol.asyncDispose]: async () => {

@@ -14,7 +14,7 @@ import {
   startMeterParty,
   us,
 } from '../../test/support/meter-pair.ts';
-import { openSharedParty, type SharedParty, type SharedProcess } from '../../test/support/shared-party.ts';
+import { leaseMs, openSharedParty, type SharedParty, type SharedProcess } from '../../test/support/shared-party.ts';
 import type { BlockMeter } from './block-meter.ts';
 import type { MeterRole, StatementStore } from './ports.ts';
 
@@ -148,6 +148,31 @@ describe.each(['provider', 'consumer'] as const)('as %s of several processes', (
       (found) => found.length === 18,
     );
     expect(new Set(stated.map(({ request }) => request))).toEqual(new Set([...first, ...second, ...third]));
+  });
+
+  test('whoever takes the books over knows what is out', async () => {
+    await using its = await world(role);
+    const { party, other, otherSide, info } = its;
+    const one = await party.start();
+    await using two = await party.start();
+    await one.metering.agreementInForce(info);
+    const side = sideOf(party, [two]);
+    const open = openEntry(info.agreement);
+    for (const { meters } of inOrder(side, otherSide)) expect(await openOn(meters[0] as BlockMeter, open)).toBe(null);
+    if (role === 'provider') await two.metering.agreementEnded(us, info.agreement);
+    await one[Symbol.asyncDispose]();
+    two.serve();
+    await systemClock.sleep(leaseMs * 2); // it has them by now
+    for (const { meters } of inOrder(side, otherSide))
+      expect(await closeOn(meters[0] as BlockMeter, closeEntry(open))).toBe(false);
+    await two.metering.agreementEnded(us, info.agreement);
+    await other.metering.agreementEnded(us, info.agreement);
+    await finalOf(side, info.agreement);
+    const stated = await eventually(
+      () => statedBy(party, info.agreement),
+      (found) => found.length > 0,
+    );
+    expect(stated).toEqual([{ n: '1', request: open.request }]);
   });
 
   test('whoever lost the lease signs nothing', async () => {

@@ -129,19 +129,22 @@ interface Asked {
 /** JSON as it travels: our own types hold nothing that JSON does not. */
 const asJson = (value: unknown): Json => value as Json;
 
-const handlersOf = ({ consumer, request, writeOff }: SharedBooks) => {
+const handlersOf = ({ consumer, request, writeOff, refresh }: SharedBooks) => {
   const pages = createDraftPages();
+  /** Nothing is denied that another process fetched a moment ago. */
+  const draft = async (participant: ParticipantId, caller: Did, received: StatementDraft): Promise<Json> => {
+    await refresh({ participant, role: 'consumer', agreement: received.payload.agreementDigest });
+    return consumer.draft(participant, caller, received);
+  };
   const handler =
     <Body>(work: (body: Body) => Promise<unknown>) =>
     async (body: Json): Promise<Json> =>
       asJson((await work(body as Body)) ?? null); // sent by `askingBooks` of this program
   return {
-    draft: handler<Asked & { draft: StatementDraft }>((asked) =>
-      consumer.draft(asked.participant, asked.caller, asked.draft),
-    ),
+    draft: handler<Asked & { draft: StatementDraft }>((asked) => draft(asked.participant, asked.caller, asked.draft)),
     page: handler<Asked & { text: string }>(async ({ participant, caller, text }) => {
       const added = pages.add(`${participant} ${caller}`, utf8(text));
-      return 'received' in added ? added : { answer: await consumer.draft(participant, caller, added) };
+      return 'received' in added ? added : { answer: await draft(participant, caller, added) };
     }),
     signed: handler<Asked & { artifact: Json }>((asked) =>
       consumer.signed(asked.participant, asked.caller, asked.artifact),

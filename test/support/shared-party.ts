@@ -40,7 +40,7 @@ export interface SharedParty extends AsyncDisposable {
   readonly signed: () => Promise<string>;
 }
 
-const leaseMs = 400;
+export const leaseMs = 400;
 
 export const openSharedParty = async (
   network: MeterNetwork,
