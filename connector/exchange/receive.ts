@@ -1,4 +1,4 @@
-import { initial, type Role } from '../../contracts/dsp/process.ts';
+import { initial, type Process, type Role } from '../../contracts/dsp/process.ts';
 import { AppError } from '../../contracts/errors.ts';
 import type { ParticipantId } from '../../contracts/ids.ts';
 import type { Json } from '../../contracts/json.ts';
@@ -151,6 +151,11 @@ export interface Rewritten<State extends string, Data> extends Reaction<Data> {
 interface Following<Kind extends string, Data, State extends string> extends Incoming<Kind> {
   readonly pid: string;
   readonly role?: Role;
+  /**
+   * Whether the message says once more, under another id, what brought the process to where it is. Some peers send one
+   * twice, and take a refusal of the second for the end of all (edc-interop §5).
+   */
+  readonly isSaidAgain?: (process: Process<State, Kind>) => boolean;
   /** What another body under an id that was accepted changes; undefined refuses it. */
   readonly rewritten?: (row: ProcessRow<State, Kind, Data>) => Rewritten<State, Data> | undefined;
 }
@@ -188,6 +193,10 @@ export const receiveMessage = async <State extends string, Kind extends string, 
     if (repeat === 'rewritten') return rewrite(its, row, incoming);
     if (repeat !== undefined) return { result: repeat };
     if (!pidsFit(row, incoming.body)) throw new AppError('pid-mismatch');
+    if (incoming.isSaidAgain?.(row.process) === true) {
+      await useUp(incoming.caller);
+      return { result: { status: 200, body: null, newest: '' } };
+    }
     const process = moveOn(its, row, incoming);
     const { data, names, groups } = await react(row);
     const next: ProcessRow<State, Kind, Data> = {

@@ -448,6 +448,40 @@ describe('messages of a negotiation', () => {
     ).toMatchObject({ status: 404 });
   });
 
+  test('what brought a process to where it is may be said again under another id, and changes nothing', async () => {
+    await using world = await pair();
+    const { pid } = await world.b.negotiations.request(world.terms);
+    const done = await eventually(
+      () => world.b.negotiations.find(tenant, pid),
+      (row) => row.process.state === 'FINALIZED',
+    );
+    const { pid: providerPid, version } = await eventually(
+      () => world.a.negotiations.find(tenant, done.peerPid ?? ''),
+      (row) => row.process.state === 'FINALIZED',
+    );
+    const about = { '@context': [dspaceContext], providerPid, consumerPid: pid };
+    const say = async (to: 'a' | 'b', path: string, message: object): Promise<number> => {
+      const [receiver, sender] = to === 'a' ? [world.a, world.b] : [world.b, world.a];
+      const [url, own] = to === 'a' ? ['https://provider.example', providerPid] : ['https://consumer.example', pid];
+      const answer = await receiver.app.fetch(
+        new Request(`${url}/dsp/2025-1/negotiations/${own}${path}`, {
+          method: 'POST',
+          body: JSON.stringify({ ...about, ...message }),
+          headers: { 'content-type': 'application/json', authorization: sender.did },
+        }),
+      );
+      return answer.status;
+    };
+    const verification = { '@type': 'ContractAgreementVerificationMessage' };
+    const finalized = { '@type': 'ContractNegotiationEventMessage', eventType: 'FINALIZED' };
+    expect(await say('a', '/agreement/verification', verification)).toBe(200);
+    expect(await say('b', '/events', finalized)).toBe(200);
+    expect(await say('a', '/events', finalized)).toBe(400);
+    expect(await say('b', '/events', { ...finalized, eventType: 'ACCEPTED' })).toBe(400);
+    expect((await world.a.negotiations.find(tenant, providerPid)).version).toBe(version);
+    expect((await world.b.negotiations.find(tenant, pid)).version).toBe(done.version);
+  });
+
   test('a message that is older than one accepted is refused', async () => {
     await using world = await pair(waiting);
     const { body } = await world.post(

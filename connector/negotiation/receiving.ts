@@ -199,15 +199,28 @@ export const createReceiving = (its: Exchanged, options: NegotiationOptions): Re
     );
   },
   onVerification: (incoming) =>
-    receiveMessage(its, { ...incoming, kind: 'verification', role: 'provider' }, (row) => {
-      options.agreements.mustBeSigned(row);
-      return { data: row.data };
-    }),
+    receiveMessage(
+      its,
+      {
+        ...incoming,
+        kind: 'verification',
+        role: 'provider',
+        isSaidAgain: ({ state }) => state === 'VERIFIED' || state === 'FINALIZED',
+      },
+      (row) => {
+        options.agreements.mustBeSigned(row);
+        return { data: row.data };
+      },
+    ),
   onEvent: (incoming) => {
     const kind = incoming.message.eventType === 'ACCEPTED' ? 'accepted' : 'finalized';
     return receiveMessage(
       its,
-      { ...incoming, kind },
+      {
+        ...incoming,
+        kind,
+        isSaidAgain: ({ role, state }) => kind === 'finalized' && role === 'consumer' && state === 'FINALIZED',
+      },
       (row): Reaction<NegotiationData> => ({
         data: kind === 'finalized' ? { ...row.data, status: 'in-force' } : row.data,
       }),

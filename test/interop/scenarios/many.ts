@@ -20,9 +20,13 @@ const inLanes = async (run: (place: number) => Promise<void>): Promise<void> => 
   await Promise.all(Array.from({ length: lanes }, lane));
 };
 
-/** Whether we refused something about this process: a 4xx of ours, which EDC takes for the end. */
-const refusedByUs = (exchanges: readonly Exchange[], pid: string): boolean =>
-  exchanges.some(({ path, status }) => status >= 400 && status < 500 && decodeURIComponent(path).includes(pid));
+/** What EDC said to us about a process, and what we answered. */
+const exchangesAbout = (world: World, pid: string): readonly Exchange[] =>
+  world.lines.toUs.exchanges.filter(({ path }) => decodeURIComponent(path).includes(pid));
+
+/** Whether we refused something about it: a 4xx of ours, which EDC takes for the end. */
+const refusedByUs = (exchanges: readonly Exchange[]): boolean =>
+  exchanges.some(({ status }) => status >= 400 && status < 500);
 
 /** One negotiation: our row, and the state at EDC. */
 interface Pair {
@@ -31,12 +35,14 @@ interface Pair {
 }
 
 const isLostByUs = (world: World, { row }: Pair): boolean =>
-  (row.ending as { by?: string } | null)?.by === 'us' || refusedByUs(world.lines.toUs.exchanges, String(row.id));
+  (row.ending as { by?: string } | null)?.by === 'us' || refusedByUs(exchangesAbout(world, String(row.id)));
 
 const judge = (world: World, pairs: readonly Pair[], ms: number): string => {
   const lost = pairs.filter(({ row, atEdc }) => row.state !== 'FINALIZED' || atEdc !== 'FINALIZED');
   const ours = lost.filter((pair) => isLostByUs(world, pair));
-  demand(ours.length === 0, `${ours.length} were lost by us: ${JSON.stringify(ours[0])}`);
+  const [first] = ours;
+  const said = first === undefined ? [] : exchangesAbout(world, String(first.row.id));
+  demand(first === undefined, `${ours.length} were lost by us: ${JSON.stringify({ ...first, said })}`);
   const rate = ((pairs.length - lost.length) * 1_000) / ms;
   return `${pairs.length - lost.length} agreed at both, ${lost.length} lost by EDC itself, ${rate.toFixed(1)}/s`;
 };
