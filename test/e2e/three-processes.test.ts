@@ -393,7 +393,8 @@ describe.runIf(hasPostgres() && !isWithoutRedis)('three processes of one partici
     console.log(`seed ${seed}`);
     brokerSide = await brokerBench();
     broker = await brokerSide.start();
-    [server, redis] = await Promise.all([startPostgres(), startRedis()]);
+    server = await startPostgres();
+    redis = await startRedis();
     const env = { STEKKER_BROKER_URL: brokerSide.origin, STEKKER_STATEMENT_INTERVAL_SECONDS: '2' };
     alone = await childConnector({ ...env, STEKKER_NAME: 'Veiligheidsregio' });
     await alone.start();

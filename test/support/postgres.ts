@@ -8,10 +8,11 @@ import {
   readFileSync,
   realpathSync,
   rmSync,
+  statSync,
   symlinkSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { basename, join, resolve } from 'node:path';
+import { basename, dirname, join, resolve } from 'node:path';
 import pg from 'pg';
 import { freePort } from './holder.ts';
 
@@ -42,10 +43,18 @@ const nobody = 65_534;
 const isRoot = process.getuid?.() === 0;
 const asUser = isRoot ? { uid: nobody, gid: nobody } : {};
 
-/** Whether npm had the server for this machine. In CI it must. */
+/** Whether everybody may pass through every folder on the way. */
+const isPassable = (path: string): boolean =>
+  path === dirname(path) || ((statSync(path).mode & 0o001) !== 0 && isPassable(dirname(path)));
+
+/** Root is refused, and nobody gets into a copy of the project, or a folder for what is temporary, that is root's alone. */
+const canRun = (): boolean => !isRoot || (isPassable(home) && isPassable(realpathSync(tmpdir())));
+
+/** Whether npm had the server for this machine, and somebody here can run it. In CI both must hold. */
 export const hasPostgres = (): boolean => {
-  if (existsSync(home)) return true;
-  if (process.env.CI === 'true') throw new Error(`there is no PostgreSQL in ${home}: run npm ci`);
+  if (existsSync(home) && canRun()) return true;
+  if (process.env.CI === 'true')
+    throw new Error(`no PostgreSQL can run in ${home}: run npm ci, in folders that others than root may enter`);
   return false;
 };
 
