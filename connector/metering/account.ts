@@ -222,6 +222,12 @@ export const enterAccess = (account: Account, open: UsageOpen, closed: Omit<Clos
   if (closed !== null) closeAccess(account, access, closed.close, closed.closedAt, closed.place);
 };
 
+/** Enters those that are not here yet. */
+export const enterMissing = (account: Account, accesses: Iterable<ClosedAccess>): void => {
+  for (const one of accesses)
+    if (!account.accesses.has(keyOf(one.open.request, one.open.part))) enterAccess(account, one.open, one);
+};
+
 /** The age of what waits, counted anew after something was settled or held over. */
 export const recountAge = (account: Account): void => {
   let oldest: number | null = null;

@@ -3,14 +3,15 @@ import type { Did, ParticipantId } from '../../contracts/ids.ts';
 import type { Json } from '../../contracts/json.ts';
 import { maxPageRecords } from '../../contracts/ledger/draft.ts';
 import type { Clock } from '../../kernel/clock.ts';
+import { startRepeating } from '../../kernel/lifecycle.ts';
 import type { Logger } from '../../kernel/log.ts';
 import type { Random } from '../../kernel/random.ts';
 import type { PeerTransport } from '../exchange/ports.ts';
-import { type Account, enterAccess, forgiveConceded, hold, keyOf, setBlocks } from './account.ts';
+import { type Account, enterMissing, forgiveConceded, hold, setBlocks } from './account.ts';
 import { createCompletion } from './completion.ts';
 import { type Consumer, createConsumer } from './consumer.ts';
 import { startConsumerWatch } from './consumer-watch.ts';
-import type { Meter } from './meter.ts';
+import { createMeter, type Meter, type MeterOptions } from './meter.ts';
 import { askNewest } from './newest.ts';
 import { counterpartyOf, createPeerCalls } from './peer-calls.ts';
 import type {
@@ -32,7 +33,7 @@ import type {
   UsageStore,
 } from './ports.ts';
 import { wireRow } from './statements.ts';
-import { defaultWindow, type Limits, nothing } from './window.pure.ts';
+import { defaultQuota, defaultWindow, type Limits, nothing } from './window.pure.ts';
 import { type Pace, StatementWriter } from './writer.ts';
 
 /** Accounts in memory, and what goes on in them: statements that are written, compared, completed and handed over. */
@@ -79,6 +80,23 @@ export const windowsOf = ({
   consumer: consumerWindow,
 });
 
+/** The meters of both roles. */
+export const createMeters = (
+  its: Pick<StatementOptions, 'clock' | 'log' | 'window' | 'consumerWindow' | 'quota'>,
+  more: Pick<MeterOptions, 'onChange' | 'reclaim'>,
+): Meters => {
+  const { clock, log, quota = defaultQuota } = its;
+  const windows = windowsOf(its);
+  const meterOf = (role: MeterRole) => createMeter({ role, window: windows[role], quota, clock, log, ...more });
+  return { provider: meterOf('provider'), consumer: meterOf('consumer') };
+};
+
+/** Brings every complete statement of an account into the usage store. */
+export const indexAll = async (statements: StatementStore, key: AccountKey): Promise<void> => {
+  for (const { seq, ...other } of await statements.unfinished())
+    if (other.agreement === key.agreement && other.role === key.role) await statements.index(other, seq);
+};
+
 export interface Book {
   readonly open: (stored: StoredAccount) => Promise<Account>;
   readonly find: (key: AccountKey) => Promise<Account | undefined>;
@@ -99,6 +117,9 @@ interface SharedRows {
   readonly opened?: (account: Account, waiting: readonly UnstatedAccess[]) => void;
 }
 
+/** No journal of this process: nothing that was settled is asked for by its place. */
+const nowhere = { provider: Number.MAX_SAFE_INTEGER, consumer: Number.MAX_SAFE_INTEGER };
+
 type BookOptions = Pick<StatementOptions, 'accounts' | 'statements' | 'drafts' | 'usage' | 'unstated'>;
 
 /**
@@ -110,7 +131,7 @@ type BookOptions = Pick<StatementOptions, 'accounts' | 'statements' | 'drafts' |
 export const createBook = (
   { accounts, statements, drafts, usage, unstated }: BookOptions,
   meters: Meters,
-  settledFrom: Readonly<Record<MeterRole, number>>,
+  settledFrom: Readonly<Record<MeterRole, number>> = nowhere,
   { blocks = async () => [], opened: hear = () => undefined }: SharedRows = {},
 ): Book => {
   const open = async (stored: StoredAccount): Promise<Account> => {
@@ -131,8 +152,7 @@ export const createBook = (
       settledBytes: groups.reduce((sum, { bytes }) => sum + bytes, 0),
     };
     const account = meters[info.role].add(opened, new Set(settled));
-    for (const one of account.chain.isFinal ? [] : waiting)
-      if (!account.accesses.has(keyOf(one.open.request, one.open.part))) enterAccess(account, one.open, one);
+    if (!account.chain.isFinal) enterMissing(account, waiting);
     setBlocks(account, journals);
     hear(account, waiting);
     return account;
@@ -208,22 +228,9 @@ const startSweeping = (
   its: StatementOptions,
   finish: (key: AccountKey, seq: number) => Promise<void>,
 ): AsyncDisposable => {
-  const stopped = new AbortController();
-  const loop = async (): Promise<void> => {
-    while (!stopped.signal.aborted) {
-      await sweep(its, finish).catch((error: unknown) =>
-        its.log.warn({ error }, 'complete statements are handed over later'),
-      );
-      await its.clock.sleep(sweepMs, stopped.signal);
-    }
-  };
-  const looping = loop();
-  return {
-    [Symbol.asyncDispose]: async () => {
-      stopped.abort();
-      await looping;
-    },
-  };
+  const { clock, log } = its;
+  const later = (error: unknown): void => log.warn({ error }, 'complete statements are handed over later');
+  return startRepeating({ everyMs: sweepMs, work: () => sweep(its, finish).catch(later), clock, log });
 };
 
 export interface BooksOptions extends StatementOptions {

@@ -9,6 +9,7 @@ import {
   closeAccess,
   countedAhead,
   enterAccess,
+  enterMissing,
   expose,
   keyOf,
   lentOf,
@@ -269,11 +270,10 @@ const enterKept = async (state: State, account: Account, kept: readonly Unstated
   const waiting = new Map(
     (await state.unstated.list(account.info)).map((one) => [keyOf(one.open.request, one.open.part), one]),
   );
-  for (const { open } of kept) {
-    const key = keyOf(open.request, open.part);
-    const one = waiting.get(key);
-    if (one !== undefined && !account.accesses.has(key)) enterAccess(account, one.open, one);
-  }
+  enterMissing(
+    account,
+    kept.flatMap(({ open }) => waiting.get(keyOf(open.request, open.part)) ?? []),
+  );
 };
 
 const shipTo = async (

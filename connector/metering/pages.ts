@@ -1,11 +1,13 @@
 import { z } from 'zod';
 import { textOf } from '../../contracts/bytes.ts';
 import { AppError, type Fault } from '../../contracts/errors.ts';
+import type { Did, ParticipantId } from '../../contracts/ids.ts';
 import { type Json, parseJson } from '../../contracts/json.ts';
 import { draftPageHead, draftRow, maxPageRecords, type StatementDraft } from '../../contracts/ledger/draft.ts';
 import { statementDigest, statementText } from '../../contracts/ledger/statement.ts';
 import { nodeCrypto } from '../../kernel/crypto.ts';
 import { faultsOf } from '../../kernel/http/body.ts';
+import type { StatementRoutes } from './routes.ts';
 
 /** Drafts of over 5,000 records come in pages under one digest (wire §6): NDJSON, a head and then the rows. */
 
@@ -81,5 +83,16 @@ export const createDraftPages = (): DraftPages => {
       const records = Array.from({ length: count }, (_, index) => place.pages.get(index + 1) ?? []).flat();
       return { ...frame, records };
     },
+  };
+};
+
+/** Puts drafts together, and answers whoever brought the last page. */
+export const createPagedDrafts = (
+  answer: (participant: ParticipantId, caller: Did, draft: StatementDraft) => Promise<Json>,
+): StatementRoutes['page'] => {
+  const pages = createDraftPages();
+  return async (participant, caller, bytes) => {
+    const added = pages.add(`${participant} ${caller}`, bytes);
+    return 'received' in added ? added : { answer: await answer(participant, caller, added) };
   };
 };

@@ -4,12 +4,14 @@ import type { Did, ParticipantId } from '../../contracts/ids.ts';
 import type { FilePort } from '../../kernel/files.ts';
 import type { RouteOptions } from '../exchange/http.ts';
 import type { Account } from './account.ts';
-import { type BlockMeter, openBlockMeter } from './block-meter.ts';
+import type { BlockMeter } from './block-meter.ts';
 import {
   type Book,
   type Books,
   createBook,
+  createMeters,
   heldFor,
+  indexAll,
   type Meters,
   roles,
   type StatementOptions,
@@ -17,9 +19,9 @@ import {
   windowsOf,
 } from './books.ts';
 import { Journal } from './journal.ts';
+import { recoverJournals } from './journal-folders.ts';
 import { createLender, type Lender } from './lender.ts';
-import { createMeter } from './meter.ts';
-import { createDraftPages } from './pages.ts';
+import { createPagedDrafts } from './pages.ts';
 import { counterpartyOf } from './peer-calls.ts';
 import type { JournalMarkStore, MeteredAgreement, MeterRole } from './ports.ts';
 import { createStatementRoutes, type StatementRoutes } from './routes.ts';
@@ -64,6 +66,7 @@ export interface SingleMetering extends Metering {
 const firstPlace = -(2 ** 52);
 
 const journalOf = (worker: number): string => `provider.${worker}`;
+const isWorkerJournal = (name: string): boolean => /^provider\.\d+$/.test(name);
 
 const openJournals = async (
   its: MeteringOptions,
@@ -99,10 +102,7 @@ const openLender = async (
     key: async (agreement) => provider.find(agreement)?.info ?? (await accounts.ofDigest('provider', agreement))?.info,
     find: provider.find,
     open: book.find,
-    index: async (key) => {
-      for (const { seq, ...other } of await statements.unfinished())
-        if (other.agreement === key.agreement && other.role === key.role) await statements.index(other, seq);
-    },
+    index: (key) => indexAll(statements, key),
     unstated,
     marks,
     window: windowsOf(its).provider,
@@ -114,23 +114,6 @@ const openLender = async (
   });
 };
 
-/** Takes over what the journals of workers hold, whether or not there will be such a worker again. */
-const recoverWorkers = async (its: MeteringOptions, lender: Lender): Promise<void> => {
-  const names = (await its.files.list(its.folder)).filter((name) => /^provider\.\d+$/.test(name));
-  for (const name of names) {
-    const { files, clock, log, segmentBytes } = its;
-    const opened = await openBlockMeter({
-      ...{ files, clock, log },
-      folder: `${its.folder}/${name}`,
-      from: await its.marks.get(name),
-      connect: (recall) => lender.connect(name, recall),
-      ...(segmentBytes === undefined ? {} : { segmentBytes }),
-    });
-    await opened[Symbol.asyncDispose]();
-    lender.disconnect(name);
-  }
-};
-
 interface Parts {
   readonly meters: Meters;
   readonly journals: readonly Journal[];
@@ -140,13 +123,9 @@ interface Parts {
 
 /** Journals are read and accounts rebuilt before anything else runs. */
 const rebuild = async (its: MeteringOptions, onChange: (account: Account) => void): Promise<Parts> => {
-  const { clock, log, statements, marks } = its;
-  const quota = its.quota ?? defaultQuota;
-  const windows = windowsOf(its);
+  const { statements, marks } = its;
   let reclaim: (account: Account) => Promise<void> = async () => undefined;
-  const shared = { clock, log, quota, onChange, reclaim: (account: Account) => reclaim(account) };
-  const meterOf = (role: MeterRole) => createMeter({ role, window: windows[role], ...shared });
-  const meters = { provider: meterOf('provider'), consumer: meterOf('consumer') };
+  const meters = createMeters(its, { onChange, reclaim: (account) => reclaim(account) });
   for (const { seq, ...key } of await statements.unfinished()) await statements.index(key, seq);
   const from = { provider: await marks.get('provider'), consumer: await marks.get('consumer') };
   const journals = await openJournals(its, meters, from);
@@ -154,7 +133,7 @@ const rebuild = async (its: MeteringOptions, onChange: (account: Account) => voi
   const book = createBook(its, meters, settledFrom);
   for (const stored of await its.accounts.listOpen()) await book.open(stored);
   const lender = await openLender(its, { meters, book }, onChange);
-  await recoverWorkers(its, lender);
+  await recoverJournals(its, isWorkerJournal, () => lender); // whether or not there will be such a worker again
   reclaim = lender.reclaim;
   return { meters, journals, book, lender };
 };
@@ -167,17 +146,13 @@ const moveMark = async ({ marks }: MeteringOptions, meters: Meters, role: MeterR
 
 /** What the routes ask; strangers find nothing. */
 const answersOf = (its: MeteringOptions, { book, meters }: Parts, books: Books): StatementRoutes => {
-  const pages = createDraftPages();
   const of = async (role: MeterRole, participant: ParticipantId, caller: Did, agreement: string) => {
     const account = await book.find({ participant, role, agreement });
     return account !== undefined && counterpartyOf(account.info) === caller ? account : undefined;
   };
   return {
     consumer: books.consumer,
-    page: async (participant, caller, bytes) => {
-      const added = pages.add(`${participant} ${caller}`, bytes);
-      return 'received' in added ? added : { answer: await books.consumer.draft(participant, caller, added) };
-    },
+    page: createPagedDrafts(books.consumer.draft),
     hasProvider: async (participant, caller) => {
       const isTheirs = (info: MeteredAgreement) =>
         info.role === 'consumer' && info.participant === participant && info.provider === caller;

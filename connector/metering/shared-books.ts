@@ -1,20 +1,19 @@
-import type { Clock } from '../../kernel/clock.ts';
+import { startRepeating } from '../../kernel/lifecycle.ts';
 import type { Logger } from '../../kernel/log.ts';
 import { createTurnsByKey } from '../../kernel/turns.ts';
-import { type Account, enterAccess, keyOf, lateIn, setBlocks } from './account.ts';
+import { type Account, enterMissing, lateIn, setBlocks } from './account.ts';
 import {
   type Book,
   type Books,
   createBook,
+  createMeters,
+  indexAll,
   type Meters,
   roles,
   type StatementOptions,
   startBooks,
-  windowsOf,
 } from './books.ts';
-import { createMeter } from './meter.ts';
-import type { AccountKey, MeterRole, UnstatedAccess, WindowStore } from './ports.ts';
-import { defaultQuota } from './window.pure.ts';
+import type { AccountKey, UnstatedAccess, WindowStore } from './ports.ts';
 
 /**
  * The books of a connector of several processes, in the one that writes the statements of all: accounts are built from rows
@@ -47,17 +46,10 @@ interface State extends SharedBooksOptions {
 
 const lookAgainMs = 5_000;
 const looksPerCheck = 6;
-/** No journal of this process: nothing that was settled is asked for by its place. */
-const nowhere = Number.MAX_SAFE_INTEGER;
 
 const note = (seen: Seen, accesses: readonly UnstatedAccess[]): Seen => {
   for (const { journal, place } of accesses) seen.set(journal, Math.max(place, seen.get(journal) ?? place));
   return seen;
-};
-
-const enter = (account: Account, accesses: readonly UnstatedAccess[]): void => {
-  for (const one of accesses)
-    if (!account.accesses.has(keyOf(one.open.request, one.open.part))) enterAccess(account, one.open, one);
 };
 
 /**
@@ -69,18 +61,18 @@ const refresh = async (state: State, books: Books, key: AccountKey): Promise<voi
   const stored = await accounts.find(key);
   if (stored === undefined) return;
   const journals = await windows.blocks(key);
-  const isNew = meters[key.role].find(key.agreement) === undefined;
-  const account = await book.open(stored);
+  const opened = meters[key.role].find(key.agreement);
+  const account = opened ?? (await book.open(stored));
   if (account.chain.isFinal) return;
   const known = seen.get(account) ?? new Map<string, number>();
   const came = await unstated.list(key, known);
   if (account.chain.isFinal) return;
   seen.set(account, note(known, came));
-  enter(account, came);
+  enterMissing(account, came);
   setBlocks(account, journals);
   const hasEnded = stored.isEnded && !account.isEnded;
   account.isEnded ||= stored.isEnded;
-  if (isNew || hasEnded) books.take(account);
+  if (opened === undefined || hasEnded) books.take(account);
   else books.touch(account);
 };
 
@@ -100,23 +92,17 @@ const check = async (state: State, key: AccountKey): Promise<void> => {
     state.giveUp();
     return;
   }
-  for (const { seq: unfinished, ...other } of await statements.unfinished())
-    if (other.agreement === key.agreement && other.role === key.role) await statements.index(other, unfinished);
+  await indexAll(statements, key);
   const all = await unstated.list(key);
   if (account.chain.seq !== seq) return; // it went on meanwhile: another time
   seen.set(account, note(seen.get(account) ?? new Map<string, number>(), all));
-  enter(account, all);
+  enterMissing(account, all);
 };
 
 const createAccounts = (its: SharedBooksOptions, onChange: (account: Account) => void): State => {
-  const { clock, log } = its;
-  const quota = its.quota ?? defaultQuota;
-  const windows = windowsOf(its);
-  const meterOf = (role: MeterRole) => createMeter({ role, window: windows[role], clock, log, quota, onChange });
-  const meters = { provider: meterOf('provider'), consumer: meterOf('consumer') };
+  const meters = createMeters(its, { onChange });
   const seen: State['seen'] = new WeakMap();
-  const settledFrom = { provider: nowhere, consumer: nowhere };
-  const book = createBook(its, meters, settledFrom, {
+  const book = createBook(its, meters, undefined, {
     blocks: its.windows.blocks,
     opened: (account, waiting) => seen.set(account, note(new Map(), waiting)),
   });
@@ -152,30 +138,6 @@ const createLooks = (
   };
 };
 
-/** Looks at everything now and then: words may have been lost. */
-const startLooking = (
-  { clock, log }: { readonly clock: Clock; readonly log: Logger },
-  work: (isCheck: boolean) => Promise<void>,
-): AsyncDisposable => {
-  const stopped = new AbortController();
-  const loop = async (): Promise<void> => {
-    for (let count = 1; !stopped.signal.aborted; count += 1) {
-      await clock.sleep(lookAgainMs, stopped.signal);
-      if (stopped.signal.aborted) return;
-      await work(count % looksPerCheck === 0).catch((error: unknown) =>
-        log.warn({ error }, 'accounts are looked at later'),
-      );
-    }
-  };
-  const looping = loop();
-  return {
-    [Symbol.asyncDispose]: async () => {
-      stopped.abort();
-      await looping;
-    },
-  };
-};
-
 /** Builds the accounts from the rows, and goes on with every statement where it stands. */
 export const openSharedBooks = async (its: SharedBooksOptions): Promise<SharedBooks> => {
   let changed: (account: Account) => void = () => undefined;
@@ -199,14 +161,20 @@ export const openSharedBooks = async (its: SharedBooksOptions): Promise<SharedBo
       if (isCheck) checks.look(key);
     }
   };
-  const looking = startLooking(its, lookAtAll);
-  await lookAtAll();
+  const { clock, log } = its;
+  const later = (error: unknown): void => log.warn({ error }, 'accounts are looked at later');
+  let rounds = 0;
+  /** Words may have been lost. */
+  const lookAgain = (): Promise<void> => {
+    rounds += 1;
+    return lookAtAll(rounds % looksPerCheck === 0).catch(later);
+  };
+  const looking = startRepeating({ everyMs: lookAgainMs, work: lookAgain, clock, log });
   return {
     ...books,
     look: looks.look,
     refresh: looks.now,
-    lookAtAll: () =>
-      void lookAtAll().catch((error: unknown) => its.log.warn({ error }, 'accounts are looked at later')),
+    lookAtAll: () => void lookAtAll().catch(later),
     [Symbol.asyncDispose]: async () => {
       await looking[Symbol.asyncDispose]();
       await looks.end();

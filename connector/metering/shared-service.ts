@@ -8,11 +8,9 @@ import { type FilePort, writeWhole } from '../../kernel/files.ts';
 import type { Term } from '../../kernel/sql/leased-part.ts';
 import type { PartCalls } from '../../kernel/sql/part-calls.ts';
 import type { Wakeups } from '../../kernel/wakeups.ts';
-import { openBlockMeter } from './block-meter.ts';
-import { createBook, heldFor, roles, type StatementOptions, windowsOf } from './books.ts';
-import type { Recall } from './lender.ts';
-import { createMeter } from './meter.ts';
-import { createDraftPages } from './pages.ts';
+import { createBook, createMeters, heldFor, roles, type StatementOptions, windowsOf } from './books.ts';
+import { openJournal, recoverJournals } from './journal-folders.ts';
+import { createPagedDrafts } from './pages.ts';
 import { counterpartyOf } from './peer-calls.ts';
 import type { AccountKey, JournalMarkStore, MeterRole, SignedSeqs, WindowStore } from './ports.ts';
 import { createStatementRoutes, type StatementRoutes } from './routes.ts';
@@ -65,26 +63,14 @@ const roleOf = (journal: string): MeterRole => (journal.startsWith('provider') ?
 
 type Lenders = Readonly<Record<MeterRole, RowLender>>;
 
-const openJournal = async (its: SharedMeteringOptions, lenders: Lenders, journal: string) => {
-  const { files, folder, marks, clock, log, segmentBytes } = its;
-  return openBlockMeter({
-    ...{ files, clock, log },
-    folder: `${folder}/${journal}`,
-    from: await marks.get(journal),
-    connect: (recall: Recall) => lenders[roleOf(journal)].connect(journal, recall),
-    ...(segmentBytes === undefined ? {} : { segmentBytes }),
-  });
-};
+interface Told {
+  readonly role: MeterRole;
+  readonly agreement: string;
+  readonly isEnded: boolean;
+}
 
-/** Takes over what any journal of this folder holds, also those that were brought here from elsewhere. */
-const recoverOthers = async (its: SharedMeteringOptions, lenders: Lenders, own: readonly string[]): Promise<void> => {
-  const names = (await its.files.list(its.folder)).filter((name) => isJournal(name) && !own.includes(name));
-  for (const name of names) {
-    const opened = await openJournal(its, lenders, name);
-    await opened[Symbol.asyncDispose]();
-    lenders[roleOf(name)].disconnect(name);
-  }
-};
+const tellRecall = ({ wakeups }: SharedMeteringOptions, told: Told): void =>
+  wakeups.notify(recallChannel, JSON.stringify(told));
 
 const createLenders = (its: SharedMeteringOptions, tellUsage: (key: AccountKey) => void): Lenders => {
   const windows = windowsOf(its);
@@ -98,8 +84,7 @@ const createLenders = (its: SharedMeteringOptions, tellUsage: (key: AccountKey) 
       clock: its.clock,
       log: its.log,
       newId: its.newId,
-      tellRecall: (agreement, isEnded) =>
-        its.wakeups.notify(recallChannel, JSON.stringify({ role, agreement, isEnded })),
+      tellRecall: (agreement, isEnded) => tellRecall(its, { role, agreement, isEnded }),
       changed: tellUsage,
     });
   return { provider: lenderOf('provider'), consumer: lenderOf('consumer') };
@@ -108,17 +93,11 @@ const createLenders = (its: SharedMeteringOptions, tellUsage: (key: AccountKey) 
 const hearRecalls = ({ wakeups, log }: SharedMeteringOptions, lenders: Lenders): (() => void) =>
   wakeups.listen(recallChannel, (payload) => {
     if (payload === '') return; // what was missed is asked for again, and a block that is not renewed ends by itself
-    const { role, agreement, isEnded } = JSON.parse(payload) as Told; // by `createLenders` and `agreementEnded`
+    const { role, agreement, isEnded } = JSON.parse(payload) as Told; // by `tellRecall`
     lenders[role]
       .recalled(agreement, isEnded)
       .catch((error: unknown) => log.warn({ error, agreement }, 'what is not used was not given back'));
   });
-
-interface Told {
-  readonly role: MeterRole;
-  readonly agreement: string;
-  readonly isEnded: boolean;
-}
 
 /** What others ask of the process that writes the statements; each may come twice. */
 interface Asked {
@@ -130,22 +109,19 @@ interface Asked {
 const asJson = (value: unknown): Json => value as Json;
 
 const handlersOf = ({ consumer, request, writeOff, refresh }: SharedBooks) => {
-  const pages = createDraftPages();
   /** Nothing is denied that another process fetched a moment ago. */
   const draft = async (participant: ParticipantId, caller: Did, received: StatementDraft): Promise<Json> => {
     await refresh({ participant, role: 'consumer', agreement: received.payload.agreementDigest });
     return consumer.draft(participant, caller, received);
   };
+  const page = createPagedDrafts(draft);
   const handler =
     <Body>(work: (body: Body) => Promise<unknown>) =>
     async (body: Json): Promise<Json> =>
       asJson((await work(body as Body)) ?? null); // sent by `askingBooks` of this program
   return {
     draft: handler<Asked & { draft: StatementDraft }>((asked) => draft(asked.participant, asked.caller, asked.draft)),
-    page: handler<Asked & { text: string }>(async ({ participant, caller, text }) => {
-      const added = pages.add(`${participant} ${caller}`, utf8(text));
-      return 'received' in added ? added : { answer: await draft(participant, caller, added) };
-    }),
+    page: handler<Asked & { text: string }>(({ participant, caller, text }) => page(participant, caller, utf8(text))),
     signed: handler<Asked & { artifact: Json }>((asked) =>
       consumer.signed(asked.participant, asked.caller, asked.artifact),
     ),
@@ -210,22 +186,8 @@ const answersOf = (its: SharedMeteringOptions): StatementRoutes => {
 };
 
 /** Accounts as the rows have them now: for people who ask, in any process. */
-const accountInRows = (its: SharedMeteringOptions) => async (key: AccountKey) => {
-  const { clock, log } = its;
-  const windows = windowsOf(its);
-  const meterOf = (role: MeterRole) =>
-    createMeter({
-      role,
-      window: windows[role],
-      quota: its.quota ?? defaultQuota,
-      clock,
-      log,
-      onChange: () => undefined,
-    });
-  const nowhere = Number.MAX_SAFE_INTEGER;
-  const meters = { provider: meterOf('provider'), consumer: meterOf('consumer') };
-  return createBook(its, meters, { provider: nowhere, consumer: nowhere }).find(key);
-};
+const accountInRows = (its: SharedMeteringOptions) => (key: AccountKey) =>
+  createBook(its, createMeters(its, { onChange: () => undefined })).find(key);
 
 /** A record that another process has opened since belongs to that one: our term is over. */
 const claimOrEnd = async (signed: SignedSeqs, term: Term, asked: Parameters<SignedSeqs['claim']>): Promise<boolean> => {
@@ -268,9 +230,15 @@ export const startSharedMetering = async (its: SharedMeteringOptions): Promise<M
   stack.defer(hearRecalls(its, lenders));
   const id = await folderId(its);
   const journals = { provider: `provider.${id}`, consumer: `consumer.${id}` };
-  await recoverOthers(its, lenders, Object.values(journals));
-  const provider = stack.use(await openJournal(its, lenders, journals.provider));
-  const consumer = stack.use(await openJournal(its, lenders, journals.consumer));
+  const own = Object.values(journals);
+  // Also those that were brought here from elsewhere.
+  await recoverJournals(
+    its,
+    (name) => isJournal(name) && !own.includes(name),
+    (name) => lenders[roleOf(name)],
+  );
+  const provider = stack.use(await openJournal(its, journals.provider, lenders.provider));
+  const consumer = stack.use(await openJournal(its, journals.consumer, lenders.consumer));
   stack.use(its.lead((term) => beginTerm(its, term)));
   const whole = stack.move();
   return {
@@ -287,7 +255,7 @@ export const startSharedMetering = async (its: SharedMeteringOptions): Promise<M
         const stored = await its.accounts.find({ participant, role, agreement });
         if (stored === undefined) continue;
         await its.accounts.change(stored.info, { isEnded: true });
-        its.wakeups.notify(recallChannel, JSON.stringify({ role, agreement, isEnded: true } satisfies Told));
+        tellRecall(its, { role, agreement, isEnded: true });
         await lenders[role].recalled(agreement, true);
         tellUsage(stored.info);
       }
