@@ -151,7 +151,7 @@ describe.each(['provider', 'consumer'] as const)('as %s of several processes', (
   });
 
   test('whoever takes the books over knows what is out', async () => {
-    await using its = await world(role);
+    await using its = await world(role, { busyAfterMs: 4 * leaseMs }); // from the first moment on, not after a look
     const { party, other, otherSide, info } = its;
     const one = await party.start();
     await using two = await party.start();

@@ -51,6 +51,8 @@ export const openSharedParty = async (
     readonly wakeups?: Wakeups;
     /** Whether whoever writes the statements still has the lease, when it asks. */
     readonly isHeld?: () => boolean;
+    /** How long it takes to find out which accounts are in use, ms. */
+    readonly busyAfterMs?: number;
   },
 ): Promise<SharedParty> => {
   const rows = openSqlite<Tables>({ path: ':memory:', fullSync: false });
@@ -65,12 +67,19 @@ export const openSharedParty = async (
   const optionsOver = (files: FilePort) => meterOptions(network, { ...its, files }, { rows, registered });
   const start = async (files: FilePort = tornFiles()): Promise<SharedProcess> => {
     const { clock, log, ...options } = await optionsOver(files);
+    const windows = createSqlWindowStore(db);
     const leases = createLeases({ db, clock, holder: newId() });
     const metering = await startSharedMetering({
       ...options,
       clock,
       log,
-      windows: createSqlWindowStore(db),
+      windows: {
+        ...windows,
+        busy: async () => {
+          await clock.sleep(its.busyAfterMs ?? 0);
+          return windows.busy();
+        },
+      },
       wakeups,
       newId,
       openSeqs: () => openSignedSeqs({ files: signed, crypto: nodeCrypto }, '/signed'),
