@@ -15,6 +15,12 @@ export const isStalePlan = (error: unknown): boolean =>
 export const isRetried = (error: unknown): boolean =>
   codeOf(error) === '40001' || codeOf(error) === '40P01' || isStalePlan(error);
 
+/**
+ * A unique value is taken. In a serializable transaction it may have been taken since this one looked at what it came from,
+ * and then it is no fault of ours (PostgreSQL, 13.2.3): done again, the transaction sees the value, or takes another.
+ */
+export const isTaken = (error: unknown): boolean => codeOf(error) === '23505';
+
 /** Codes of Node for a server that is not reached. */
 const networkCodes = new Set([
   'ECONNREFUSED',

@@ -16,7 +16,7 @@ import { systemClock } from '../clock.ts';
 import type { Logger } from '../log.ts';
 import { systemRandom } from '../random.ts';
 import type { Database } from './database.ts';
-import { isRetried, isStalePlan, lostSession, mapped } from './postgres-faults.ts';
+import { isRetried, isStalePlan, isTaken, lostSession, mapped } from './postgres-faults.ts';
 
 /** PostgreSQL behind the same rows: one deployment of several processes. The driver is loaded when it is asked for. */
 
@@ -122,12 +122,12 @@ const pauseAfter = (attempt: number): Promise<void> =>
   systemClock.sleep(Math.ceil(((systemRandom.bytes(1)[0] ?? 0) / 256) * Math.min(2 ** attempt, 128)));
 
 /** Does again what the database undid because others were at the same rows; it left nothing behind. */
-const repeated = async <Result>(work: () => Promise<Result>): Promise<Result> => {
+const repeated = async <Result>(work: () => Promise<Result>, isUndone = isRetried): Promise<Result> => {
   for (let attempt = 1; ; attempt += 1) {
     try {
       return await work();
     } catch (error) {
-      if (!isRetried(error)) throw error;
+      if (!isUndone(error)) throw error;
       if (attempt >= maxAttempts) throw mapped(error, 'others were at the same rows too often');
     }
     await pauseAfter(attempt);
@@ -203,11 +203,13 @@ class ByteOrderCompiler extends PostgresQueryCompiler {
   }
 }
 
+const isMeeting = (error: unknown): boolean => isRetried(error) || isTaken(error);
+
 /** A transaction that met another is done again, here and nowhere else. */
 const repeating = <Tables>(builder: TransactionBuilder<Tables>): TransactionBuilder<Tables> => {
   const once = builder.execute.bind(builder);
   const at = builder.setIsolationLevel.bind(builder);
-  builder.execute = (work) => repeated(() => once(work));
+  builder.execute = (work) => repeated(() => once(work), isMeeting);
   builder.setIsolationLevel = (level) => repeating(at(level));
   return builder;
 };

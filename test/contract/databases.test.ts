@@ -11,6 +11,7 @@ import { hasPostgres } from '../support/postgres.ts';
 
 interface Tables {
   thing: { id: string; count: number };
+  numbered: { n: number };
 }
 
 const things: readonly Migration<Tables>[] = [
@@ -21,6 +22,10 @@ const things: readonly Migration<Tables>[] = [
         .createTable('thing')
         .addColumn('id', 'text', (column) => column.primaryKey())
         .addColumn('count', 'bigint', (column) => column.notNull())
+        .execute();
+      await schema
+        .createTable('numbered')
+        .addColumn('n', 'bigint', (column) => column.primaryKey())
         .execute();
     },
   },
@@ -97,6 +102,20 @@ describe.each(Object.entries(databases))('database: %s', (_name, empty) => {
     expect(await countOf(db, 'sum')).toBe(30);
   });
 
+  test('transactions that number their rows from a count at once give each a number of its own', async () => {
+    const { db } = await open();
+    await add(db, 'last');
+    const number = () =>
+      db.transaction().execute(async (transaction) => {
+        const n = (await countOf(transaction, 'last')) + 1;
+        await transaction.insertInto('numbered').values({ n }).execute();
+        await transaction.updateTable('thing').set({ count: n }).where('id', '=', 'last').execute();
+      });
+    await Promise.all(Array.from({ length: 8 }, number));
+    const rows = await db.selectFrom('numbered').select('n').orderBy('n').execute();
+    expect(rows.map(({ n }) => n)).toEqual([1, 2, 3, 4, 5, 6, 7, 8]);
+  });
+
   test('two that take the same rows in another order both end', async () => {
     const { db } = await open();
     for (const id of ['a', 'b']) await add(db, id);
@@ -138,6 +157,7 @@ describe.each(Object.entries(databases))('database: %s', (_name, empty) => {
     const { db } = await open();
     await add(db, 'a');
     await expect(add(db, 'a')).rejects.toThrow(/unique/i);
+    await expect(db.transaction().execute((transaction) => add(transaction, 'a'))).rejects.toThrow(/unique/i);
     await expect(add(db, 'b', true as unknown as number)).rejects.toMatchObject({ code: 'invariant-broken' });
   });
 
