@@ -91,10 +91,9 @@ export const meteredAgreement = async (
   };
 };
 
-/** From our last word until the agreement stands as being in force. */
-const isBeingFinalized = ({ process, data }: NegotiationRow): boolean =>
-  process.role === 'provider' &&
-  (process.state === 'VERIFIED' || (process.state === 'FINALIZED' && ['none', 'signed'].includes(data.status)));
+/** From our last word until the peer confirmed it, which brings the agreement into force. */
+const isBeingFinalized = ({ process }: NegotiationRow): boolean =>
+  process.role === 'provider' && process.state === 'VERIFIED';
 
 /** For transfers (dsp §6). */
 export const transferAgreements = (its: Negotiations): Agreements => ({

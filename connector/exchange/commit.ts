@@ -44,6 +44,12 @@ export const extrasOf = ({
   ...(tasks === undefined ? {} : { tasks }),
 });
 
+/** A message of ours, by what it does. */
+export interface Decided<Kind extends string, Data> {
+  readonly kind: Kind;
+  readonly outgoing: Outgoing<Data>;
+}
+
 /** What an exchange is made of: the protocol's machine and forms, and the ports it works on. */
 export interface ExchangeOptions<State extends string, Kind extends string, Data> {
   /** The path segment, and the name in logs. */
@@ -51,6 +57,11 @@ export interface ExchangeOptions<State extends string, Kind extends string, Data
   readonly machine: Machine<State, Kind>;
   readonly store: ProcessStore<State, Kind, Data>;
   readonly transport: PeerTransport;
+  /**
+   * What we send next, a message having been accepted, where that is known without asking anybody: it is kept in the
+   * transaction of the message itself. `nothing` when the peer is to move; undefined leaves it to the owner's side.
+   */
+  readonly followUp?: (row: ProcessRow<State, Kind, Data>) => Promise<Decided<Kind, Data> | 'nothing' | undefined>;
   readonly clock: Clock;
   /** Ids of processes and messages, `urn:uuid:` with a UUIDv7: each is larger than those before (see the decision on settled messages). */
   readonly newId: () => string;
@@ -63,6 +74,8 @@ export interface ExchangeOptions<State extends string, Kind extends string, Data
   readonly readState: (
     body: Json | undefined,
   ) => { readonly state: State; readonly peerPid: (role: Role) => string } | undefined;
+  /** What a process knows besides when an answer brought it into this state. */
+  readonly reached?: (data: Data, state: State | typeof initial) => Data;
   /** What a process knows after the peer refused a message so, and the process ended by that. */
   readonly refusedWith: (data: Data, refusal: Refusal) => Data;
   /** What a process concerns, for the log: its agreement, its dataset. */
@@ -78,6 +91,50 @@ export const namesIn = <State extends string, Kind extends string, Data>(
   { protocol, about }: Pick<ExchangeOptions<State, Kind, Data>, 'protocol' | 'about'>,
   { participant, pid, peer, peerPid, process, trace, data }: ProcessRow<State, Kind, Data>,
 ) => ({ protocol, participant, role: process.role, pid, peer, peerPid, trace, ...about(data) });
+
+/** A process with a message of ours under way, and what that message brings beside it. @throws AppError `illegal-transition`. */
+export const withMessage = <State extends string, Kind extends string, Data>(
+  { machine, newId }: Pick<ExchangeOptions<State, Kind, Data>, 'machine' | 'newId'>,
+  row: ProcessRow<State, Kind, Data>,
+  { kind, outgoing }: Decided<Kind, Data>,
+) => {
+  const message = newId();
+  const decided = machine.transition(row.process, { type: 'decided', kind, message });
+  if (!decided.ok) throw new AppError('illegal-transition', { detail: decided.reason });
+  const { path, body, data = row.data, ...extras } = outgoing;
+  const next: ProcessRow<State, Kind, Data> = {
+    ...row,
+    process: decided.next,
+    outgoing: { path: fillPath(path, row), body: { ...body, '@id': message } },
+    data,
+  };
+  return { row: next, extras };
+};
+
+/**
+ * The change that a message or an answer makes, and with it what we send next, where that is known at once: one commit where
+ * there were two, and nobody has to be woken in between. Decided after an answer of ours has its `newest`, so that what we send
+ * is later than that.
+ */
+export const followed = async <State extends string, Kind extends string, Data>(
+  its: ExchangeOptions<State, Kind, Data>,
+  change: ProcessChange<State, Kind, Data>,
+): Promise<ProcessChange<State, Kind, Data>> => {
+  const next = await its.followUp?.(change.row);
+  if (next === undefined) return change;
+  if (next === 'nothing') return { ...change, work: false };
+  if (!its.machine.maySend(change.row.process, next.kind)) return change;
+  const { row, extras } = withMessage(its, change.row, next);
+  return {
+    ...change,
+    row,
+    send: true,
+    work: false,
+    names: { ...change.names, ...extras.names },
+    groups: { ...change.groups, ...extras.groups },
+    tasks: [...(change.tasks ?? []), ...(extras.tasks ?? [])],
+  };
+};
 
 const maxConflicts = 16;
 
@@ -96,8 +153,8 @@ export const commit = async <State extends string, Kind extends string, Data>(
   const { participant, pid, peer, process, updatedAt } = change.row;
   const { role, state, pending } = process;
   its.watch({ protocol: its.protocol, participant, pid, role, peer, state, at: updatedAt });
-  const message = pending?.message ?? change.received?.id;
-  its.log.info({ ...namesIn(its, change.row), state, pending: pending?.kind, message }, 'process changed');
+  const ids = { message: pending?.message, received: change.received?.id };
+  its.log.info({ ...namesIn(its, change.row), state, pending: pending?.kind, ...ids }, 'process changed');
   if (result === 'saved' && (change.send || change.work || change.tasks !== undefined)) its.wake();
   return 'saved';
 };

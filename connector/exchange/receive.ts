@@ -3,11 +3,14 @@ import { AppError } from '../../contracts/errors.ts';
 import type { ParticipantId } from '../../contracts/ids.ts';
 import type { Json } from '../../contracts/json.ts';
 import { traceIdOf } from '../../kernel/trace.ts';
-import { commit, type ExchangeOptions, extrasOf, hashOf, lookUp, type Step, withVersion } from './commit.ts';
+import { commit, type ExchangeOptions, extrasOf, followed, hashOf, lookUp, type Step, withVersion } from './commit.ts';
 import type { Caller, LaterTask, ProcessRow, ReceivedMessage } from './ports.ts';
 import { type Body, idOf, isSettled, laterId, peerPidIn, pidsFit } from './rules.ts';
 
-/** Handlers of incoming messages: they validate, record and answer; nothing is sent here (dsp §11). */
+/**
+ * Handlers of incoming messages: they validate, record and answer; nothing is sent here (dsp §11). What is to be sent next may
+ * be recorded with the message, and goes out behind the answer.
+ */
 
 /** The answer to a message, for the routes to write. */
 export interface Answer {
@@ -103,13 +106,14 @@ export const openProcess = async <State extends string, Kind extends string, Dat
     const opening = await prepare();
     const row = openedRow(its, incoming, opening);
     const answer = { status: 201, body: its.show(row), newest: its.newId() };
-    const saved = await commit(its, {
+    const change = {
       row,
       ...extrasOf({ names: { peer: name }, groups: opening.groups, tasks: opening.tasks?.(row.pid) }),
       send: false,
       work: true,
       ...remembered(incoming, answer),
-    });
+    };
+    const saved = await commit(its, await followed(its, change));
     if (saved === 'saved') return answer;
     if (saved === 'token-used') throw new AppError('unauthenticated');
     // else the same message came twice at once: the next round answers with the other's process
@@ -217,7 +221,7 @@ export const receiveMessage = async <State extends string, Kind extends string, 
       ...extrasOf({ names, groups }),
       ...remembered(incoming, result),
     };
-    return { change, result };
+    return { change: await followed(its, change), result };
   });
 
 const moveOn = <State extends string, Kind extends string, Data>(

@@ -1,5 +1,4 @@
 import { initial, type ProcessEvent, type Role } from '../../contracts/dsp/process.ts';
-import { AppError } from '../../contracts/errors.ts';
 import type { Did, ParticipantId } from '../../contracts/ids.ts';
 import { isJsonObject, type Json } from '../../contracts/json.ts';
 import type { Task, TaskResult } from '../../kernel/sql/outbox.ts';
@@ -8,10 +7,12 @@ import {
   type ExchangeOptions,
   extrasOf,
   fillPath,
+  followed,
   mustFind,
   namesIn,
   type Outgoing,
   type Step,
+  withMessage,
   withVersion,
 } from './commit.ts';
 import type { LaterTask, PeerAnswer, ProcessRow, UsedToken } from './ports.ts';
@@ -34,29 +35,23 @@ export const beginProcess = async <State extends string, Kind extends string, Da
   write: (pid: string) => Outgoing<Data>,
 ): Promise<ProcessRow<State, Kind, Data>> => {
   const pid = its.newId();
-  const message = its.newId();
-  const { path, body, data, ...extras } = write(pid);
-  const decided = its.machine.transition(
-    { role: start.role, state: initial, pending: null },
-    { type: 'decided', kind: start.kind, message },
-  );
-  if (!decided.ok) throw new AppError('illegal-transition', { detail: decided.reason });
   const now = its.clock.now();
-  const row: ProcessRow<State, Kind, Data> = {
+  const empty: ProcessRow<State, Kind, Data> = {
     participant: start.participant,
     pid,
     peer: start.peer,
     peerPid: null,
     peerBase: start.peerBase,
-    process: decided.next,
-    outgoing: { path, body: { ...body, '@id': message } },
+    process: { role: start.role, state: initial, pending: null },
+    outgoing: null,
     settledPeer: '',
     trace: traceIdOf(pid),
-    data: data ?? start.data,
+    data: start.data,
     createdAt: now,
     updatedAt: now,
     version: 1,
   };
+  const { row, extras } = withMessage(its, empty, { kind: start.kind, outgoing: write(pid) });
   return withVersion(its, async () => ({
     change: { row, send: true, work: false, ...extrasOf(extras) },
     result: row,
@@ -70,19 +65,9 @@ export const sendMessage = async <State extends string, Kind extends string, Dat
   write: (row: ProcessRow<State, Kind, Data>) => Outgoing<Data>,
 ): Promise<ProcessRow<State, Kind, Data>> =>
   withVersion(its, async () => {
-    const row = await mustFind(its, place.participant, place.pid);
-    const message = its.newId();
-    const decided = its.machine.transition(row.process, { type: 'decided', kind: place.kind, message });
-    if (!decided.ok) throw new AppError('illegal-transition', { detail: decided.reason });
-    const { path, body, data, ...extras } = write(row);
-    const next: ProcessRow<State, Kind, Data> = {
-      ...row,
-      process: decided.next,
-      outgoing: { path: fillPath(path, row), body: { ...body, '@id': message } },
-      data: data ?? row.data,
-      updatedAt: its.clock.now(),
-      version: row.version + 1,
-    };
+    const before = await mustFind(its, place.participant, place.pid);
+    const { row, extras } = withMessage(its, before, { kind: place.kind, outgoing: write(before) });
+    const next = { ...row, updatedAt: its.clock.now(), version: before.version + 1 };
     return { change: { row: next, send: true, work: false, ...extrasOf(extras) }, result: next };
   });
 
@@ -130,7 +115,10 @@ const dataAfter = <State extends string, Kind extends string, Data>(
   row: ProcessRow<State, Kind, Data>,
   state: State | typeof initial,
   refusal: Refusal | undefined,
-): Data => (refusal === undefined || !its.machine.isFinal(state) ? row.data : its.refusedWith(row.data, refusal));
+): Data => {
+  if (refusal !== undefined && its.machine.isFinal(state)) return its.refusedWith(row.data, refusal);
+  return its.reached?.(row.data, state) ?? row.data;
+};
 
 /** The message after an answer: none, the same, or a termination that the machine decided on. */
 const outgoingAfter = <State extends string, Kind extends string, Data>(
@@ -168,7 +156,8 @@ const feed = async <State extends string, Kind extends string, Data>(
       version: row.version + 1,
     };
     const isNew = pending !== null && pending.message !== row.process.pending?.message;
-    return { change: { row: next, send: isNew, work: pending === null }, result: next };
+    const change = { row: next, send: isNew, work: pending === null };
+    return { change: pending === null ? await followed(its, change) : change, result: next };
   });
 
 const maxTries = 12;

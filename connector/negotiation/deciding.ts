@@ -6,7 +6,7 @@ import type { Assurance } from '../../contracts/ledger/agreement.ts';
 import { pricesIn } from '../../contracts/ledger/price-plan.ts';
 import type { Task, TaskResult } from '../../kernel/sql/outbox.ts';
 import type { Mandate } from '../../policies/negotiate.ts';
-import { mustFind, type Outgoing } from '../exchange/commit.ts';
+import { type Decided, mustFind, type Outgoing } from '../exchange/commit.ts';
 import type { LaterTask } from '../exchange/ports.ts';
 import { type Amendment, amendProcess, beginProcess, deliverMessage, sendMessage } from '../exchange/send.ts';
 import { terminateDouble } from './doubles.ts';
@@ -84,10 +84,7 @@ export interface Deciding {
   };
 }
 
-interface Message {
-  readonly kind: NegotiationKind;
-  readonly outgoing: Outgoing<NegotiationData>;
-}
+type Message = Decided<NegotiationKind, NegotiationData>;
 
 /** An offer lapses by its place among the offers of its negotiation: a later one has a time of its own. */
 const lapseTask = (pid: string, count: number, dueAt: number): LaterTask => ({
@@ -146,23 +143,23 @@ const messageFor = (
   }
 };
 
-const agree = async (
+/** The message that agrees, with our signature. */
+const agreeing = async (
   its: Exchanged,
   options: NegotiationOptions,
   asked: NegotiationRow,
   under: Under | undefined,
-): Promise<NegotiationRow> => {
-  const row = { ...asked, data: { ...asked.data, ...under } };
-  const signed = await options.agreements.draft(row);
+): Promise<(row: NegotiationRow) => Outgoing<NegotiationData>> => {
+  const signed = await options.agreements.draft({ ...asked, data: { ...asked.data, ...under } });
   const signedAt = its.clock.now();
-  return sendMessage(its, { ...row, kind: 'agreement' }, (current) => ({
+  return (row) => ({
     path: '/negotiations/:pid/agreement',
-    body: writeMessage.agreement(pidsOf(current), signed.agreement),
-    data: { ...current.data, ...under, agreement: signed, status: 'signed', signedAt },
+    body: writeMessage.agreement(pidsOf(row), signed.agreement),
+    data: { ...row.data, ...under, agreement: signed, status: 'signed', signedAt },
     names: { agreement: String(signed.agreement['@id']), agreementDigest: signed.digest },
-    groups: agreedWith(current.peer),
-    tasks: [voidTask(current, signedAt)],
-  }));
+    groups: agreedWith(row.peer),
+    tasks: [voidTask(row, signedAt)],
+  });
 };
 
 /** The consumer's signature is stored before it is shown to anybody (wire §3). */
@@ -193,7 +190,8 @@ const perform = async (
   row: NegotiationRow,
   action: Action,
 ): Promise<NegotiationRow> => {
-  if (action.do === 'agree') return agree(its, options, row, action.under);
+  if (action.do === 'agree')
+    return sendMessage(its, { ...row, kind: 'agreement' }, await agreeing(its, options, row, action.under));
   if (action.do === 'verify') await countersign(its, options, row);
   const lapsesAt = its.clock.now() + options.offerLifetimeMs;
   return sendMessage(
@@ -201,6 +199,29 @@ const perform = async (
     { ...row, kind: messageFor(row, action, lapsesAt).kind },
     (current) => messageFor(current, action, lapsesAt).outgoing,
   );
+};
+
+/**
+ * What follows a message at once. The end of a negotiation and our signature under an agreement take calls of their own, and
+ * what fails here may do so for a moment: all that is left to the owner's side.
+ */
+export const followUp = async (
+  its: Exchanged,
+  options: NegotiationOptions,
+  row: NegotiationRow,
+): Promise<Message | 'nothing' | undefined> => {
+  if (options.decisions.isPrompt !== true || its.machine.isFinal(row.process.state)) return undefined;
+  try {
+    const decision = await options.decisions.next(row);
+    if (decision.do === 'wait') return 'nothing';
+    if (decision.do === 'agree')
+      return { kind: 'agreement', outgoing: (await agreeing(its, options, row, decision.under))(row) };
+    if (decision.do === 'verify' && row.data.assurance === 'cosigned') return undefined;
+    return messageFor(row, decision, its.clock.now() + options.offerLifetimeMs);
+  } catch (error) {
+    its.log.info({ pid: row.pid, error }, 'what follows a message could not be decided at once');
+    return undefined;
+  }
 };
 
 /** What a person wrote, as an offer of this negotiation: it can be evaluated, and its price stays. */

@@ -163,5 +163,6 @@ const asConsumer = (row: NegotiationRow): Decision => {
 };
 
 export const createPolicyDecisions = (options: PolicyDecisionOptions): Decisions => ({
+  isPrompt: true,
   next: async (row) => (row.process.role === 'provider' ? asProvider(options, row) : asConsumer(row)),
 });

@@ -486,7 +486,7 @@ describe('a program that dies', () => {
         expect(eventsOf(provider), what).toEqual(eventsOf(consumer));
         expect([mine.data.announced, theirs.data.announced], what).toEqual([true, true]);
       });
-      expect(positions).toBeGreaterThan(18);
+      expect(positions).toBeGreaterThan(14);
     },
   );
 

@@ -6,7 +6,7 @@ import type { Caller, LaterTask } from '../exchange/ports.ts';
 import { type Amendment, amendProcess, sendMessage } from '../exchange/send.ts';
 import type { Delivery, SignedParts } from './end-events.ts';
 import type { AgreementEnd, NegotiationData, NegotiationRow, PrivateJwk } from './ports.ts';
-import { type Exchanged, type NegotiationOptions, termination } from './process.ts';
+import { type Exchanged, inForce, type NegotiationOptions, termination } from './process.ts';
 import { endAloneAfterMs, standsAgainstOther, statusAfter, voidAfterMs, withoutSpentKey } from './rules.ts';
 import { mustKnowSuccessor, supersede } from './superseding.ts';
 
@@ -69,21 +69,13 @@ const settle = async (its: Exchanged, options: NegotiationOptions, row: Negotiat
 };
 
 const announce = async (its: Exchanged, options: NegotiationOptions, row: NegotiationRow): Promise<NegotiationRow> => {
-  const current = await amendProcess(
-    its,
-    row,
-    ({ data }): Amended =>
-      data.status === 'signed' || data.status === 'none'
-        ? { data: { ...data, status: 'in-force' }, work: false }
-        : undefined,
-  );
-  if (current.data.announced) return current;
-  await options.agreementWatch.inForce(current);
+  if (row.data.announced) return row;
+  await options.agreementWatch.inForce(row);
   return amendProcess(
     its,
     row,
     ({ data }): Amended => ({
-      data: { ...data, announced: true, agreement: withoutLeafKey(data) },
+      data: { ...inForce(data), announced: true, agreement: withoutLeafKey(data) },
       work: false,
     }),
   );

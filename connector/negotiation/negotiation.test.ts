@@ -87,8 +87,10 @@ describe('negotiation between two connectors', () => {
     for (const { lines } of [theirs, ours]) {
       const changes = lines.filter(({ msg }) => msg === 'process changed');
       expect(changes.length).toBeGreaterThan(3);
+      const ids = changes.flatMap(({ message, received }) => [message, received]);
       for (const line of changes) expect(line).toMatchObject({ protocol: 'negotiations', trace: done.trace });
-      expect(changes.filter(({ message }) => message !== undefined).length).toBeGreaterThan(3);
+      // The two sides tell of the same four messages, each of those it sent and of those it got.
+      expect(new Set(ids.filter((id) => id !== undefined)).size).toBe(4);
     }
     expect(ours.lines.at(-1)).toMatchObject({
       pid,
@@ -96,6 +98,31 @@ describe('negotiation between two connectors', () => {
       dataset: rainOffer.dataset,
       agreement: done.data.agreement?.agreement['@id'],
     });
+  });
+
+  test('what follows a message is kept with it, and is later than its answer', async () => {
+    const { log, lines } = keptLog();
+    await using world = await pair({ log });
+    const opened = await world.post('/negotiations/request', firstRequest({ '@id': 'urn:uuid:m1' }));
+    const [first] = lines.filter(({ msg }) => msg === 'process changed');
+    expect(first).toMatchObject({ state: 'REQUESTED', pending: 'agreement', received: 'urn:uuid:m1' });
+    expect(String(first?.message) > String(opened.newest)).toBe(true);
+  });
+
+  test('what takes time to decide holds up no answer', async () => {
+    const decided = Promise.withResolvers<void>();
+    const decide = async () => {
+      await decided.promise;
+      return { do: 'agree' as const };
+    };
+    await using world = await pair({ decide });
+    const opened = await world.post('/negotiations/request', firstRequest());
+    expect(opened.status).toBe(201);
+    decided.resolve();
+    await eventually(
+      () => world.a.negotiations.find(tenant, opened.body.providerPid),
+      ({ data }) => data.agreement !== null,
+    );
   });
 
   test('a trace that is none begins a new one', async () => {

@@ -118,6 +118,8 @@ export type Decision =
 
 /** What the owner wants next, given a process without a message under way. Deterministic in what it is given. */
 export interface Decisions {
+  /** Whether `next` asks nobody and takes no time: then a message is answered when it is known what follows from it. */
+  readonly isPrompt?: boolean;
   readonly next: (row: NegotiationRow) => Promise<Decision>;
 }
 

@@ -66,6 +66,10 @@ export const termination = (
   data: { ...row.data, ending: { by: 'us', code, reason: [...reason] } },
 });
 
+/** An agreement is in force from the state that the peer confirmed or brought, unless it ended meanwhile. */
+export const inForce = (data: NegotiationData): NegotiationData =>
+  data.status === 'signed' || data.status === 'none' ? { ...data, status: 'in-force' } : data;
+
 /** The group of all negotiations that brought an agreement with this peer: what it may list (dsp §12.2). */
 export const agreedWith = (peer: Did): Readonly<Record<string, string>> => ({ agreed: peer });
 

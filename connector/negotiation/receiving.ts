@@ -28,6 +28,7 @@ import {
   agreedWith,
   digestOf,
   type Exchanged,
+  inForce,
   type NegotiationOptions,
   newData,
   offerOf,
@@ -222,7 +223,7 @@ export const createReceiving = (its: Exchanged, options: NegotiationOptions): Re
         isSaidAgain: ({ role, state }) => kind === 'finalized' && role === 'consumer' && state === 'FINALIZED',
       },
       (row): Reaction<NegotiationData> => ({
-        data: kind === 'finalized' ? { ...row.data, status: 'in-force' } : row.data,
+        data: kind === 'finalized' ? inForce(row.data) : row.data,
       }),
     );
   },

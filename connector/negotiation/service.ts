@@ -1,9 +1,9 @@
 import { endingOf } from '../exchange/refusal.ts';
-import { createDeciding, type Deciding } from './deciding.ts';
+import { createDeciding, type Deciding, followUp } from './deciding.ts';
 import { noteDouble } from './doubles.ts';
 import { createEnding, type Ending } from './ending.ts';
 import { isFinal, maySend, transition } from './machine.ts';
-import { type Exchanged, type NegotiationOptions, readState, show, termination } from './process.ts';
+import { type Exchanged, inForce, type NegotiationOptions, readState, show, termination } from './process.ts';
 import { createReceiving, type Receiving } from './receiving.ts';
 
 /** Contract negotiation in both roles (dsp §5): messages that arrive, and decisions that are sent. */
@@ -22,6 +22,8 @@ export const createNegotiations = (options: NegotiationOptions): NegotiationServ
     machine: { transition, isFinal, maySend },
     show,
     readState,
+    reached: (data, state) => (state === 'FINALIZED' ? inForce(data) : data),
+    followUp: (row) => followUp(its, options, row),
     doubled: (row, peerPid) => noteDouble(its, row, peerPid),
     refusedWith: (data, refusal) => (data.ending === null ? { ...data, ending: endingOf(refusal) } : data),
     about: ({ dataset, agreement }) => ({ dataset, agreement: agreement?.agreement['@id'] as string | undefined }),

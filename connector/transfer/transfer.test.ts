@@ -252,21 +252,6 @@ describe('messages of a transfer', () => {
     await its.begin();
   });
 
-  test('the same between our last word and the force that it gives the agreement', async () => {
-    let isHeld = true;
-    const dieAt: PartyOptions['dieAt'] = (_save, { data }) =>
-      isHeld && data.status === 'in-force' ? 'before' : undefined;
-    await using its = await world({ dieAt }, false);
-    await eventually(
-      async () => (await its.a.negotiations.list(tenant, { after: '', limit: 1 }))[0],
-      (row) => row?.process.state === 'FINALIZED',
-    );
-    const { status } = await its.post('/transfers/request', request(its.agreementId));
-    expect(status).toBe(503);
-    isHeld = false;
-    await its.begin();
-  });
-
   test('a format that the offer is not distributed in is refused', async () => {
     await using its = await world();
     expect(await its.post('/transfers/request', request(its.agreementId, { format: 'HttpData-PULL' }))).toMatchObject({

@@ -1,3 +1,4 @@
+import { setImmediate as immediate } from 'node:timers/promises';
 import { type Kysely, sql } from 'kysely';
 import type { Clock } from '../clock.ts';
 import type { Logger } from '../log.ts';
@@ -326,6 +327,13 @@ const createDone = (worker: Worker) => {
   };
 };
 
+/** Whoever hands something over answers first: a peer hears that before it hears of what follows from it. */
+const behindAnswer = async (given: Promise<readonly Task[]>): Promise<readonly Task[]> => {
+  const tasks = await given;
+  await immediate();
+  return tasks;
+};
+
 /** Starts the worker; disposing it lets the tasks under way end and starts no new ones. */
 export const startOutbox = (options: OutboxOptions): OutboxWorker => {
   const {
@@ -369,7 +377,8 @@ export const startOutbox = (options: OutboxOptions): OutboxWorker => {
   const reserve = (): Reservation | undefined => {
     if (!isReady || stopped.signal.aborted || room() <= 0) return undefined;
     const reserved = Promise.withResolvers<readonly Task[]>();
-    track(reserved.promise.then(async (tasks) => void (await Promise.all(tasks.map((task) => run(task, true))))));
+    const given = behindAnswer(reserved.promise);
+    track(given.then(async (tasks) => void (await Promise.all(tasks.map((task) => run(task, true))))));
     const lease = { holder: worker.holder, until: clock.now() + leaseMs };
     return { lease, begin: reserved.resolve };
   };

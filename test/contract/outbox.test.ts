@@ -229,6 +229,18 @@ describe.each(Object.entries(databases))('outbox on %s', (_name, empty) => {
     expect(await db.selectFrom('outbox').selectAll().execute()).toEqual([]);
   });
 
+  test('what is handed over begins behind what its giver says in the same turn of the loop', async () => {
+    const db = await open();
+    const done: string[] = [];
+    await using worker = startOutbox({ ...base, db, handlers: { mail: note(done) } });
+    const { begin } = await handOver(db, worker, 'a');
+    begin();
+    for (let step = 0; step < 50; step += 1) await Promise.resolve(); // as many as an answer takes to be written
+    done.push('answered');
+    await until(() => done.length === 2);
+    expect(done).toEqual(['answered', 'a']);
+  });
+
   test("what is handed over is nobody else's, until whoever has it dies", async () => {
     const db = await open();
     const done: string[] = [];

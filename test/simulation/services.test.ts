@@ -31,27 +31,34 @@ const runOne = async (seed: number): Promise<string> => {
     return (['lose', 'lose-answer', 'repeat'] as const)[dice.below(3)] ?? 'lose';
   };
   const network = createNetwork();
+  const offer = { ...rainOffer, assurance: dice.chance(0.5) ? 'cosigned' : 'plain-dsp' } as const;
   const provider = await startParty(network, {
     name: 'provider',
     key: providerKey,
-    offers: [rainOffer],
+    offers: [offer],
     fate,
+    isPrompt: dice.chance(0.5),
     decide: (row) =>
       dice.chance(0.04) && mayNegotiate(row.process, 'termination')
         ? { do: 'terminate', code: 'test', reason: ['A test ends it.'] }
         : ordinary(row),
   });
-  const consumer = await startParty(network, { name: 'consumer', key: consumerKey, fate });
+  const consumer = await startParty(network, {
+    name: 'consumer',
+    key: consumerKey,
+    fate,
+    isPrompt: dice.chance(0.5),
+  });
   const parties = [provider, consumer];
   try {
     const { pid } = await consumer.negotiations.request({
       participant: tenant,
       provider: provider.did,
       providerBase: provider.base,
-      dataset: rainOffer.dataset,
-      offerId: rainOffer.id,
-      rules: rainOffer.rules,
-      assurance: 'cosigned',
+      dataset: offer.dataset,
+      offerId: offer.id,
+      rules: offer.rules,
+      assurance: offer.assurance,
       price: '',
     });
     for (let round = 0; round < 3; round += 1) {
@@ -74,14 +81,18 @@ const runOne = async (seed: number): Promise<string> => {
     );
     expect(its.process.state, `seed ${seed}`).toBe(mine.process.state);
     if (mine.process.state === 'FINALIZED') {
-      const both = [mine, its].map((row) => row.data.agreement?.artifact);
-      expect(both[0], `seed ${seed}`).toEqual(both[1]);
-      expect(both[0]?.signatures).toHaveLength(2);
+      const [ours, theirs] = [mine.data.agreement, its.data.agreement];
+      expect(ours?.agreement, `seed ${seed}`).toEqual(theirs?.agreement);
+      if (offer.assurance === 'cosigned') {
+        expect(ours?.artifact, `seed ${seed}`).toEqual(theirs?.artifact);
+        expect(ours?.artifact?.signatures).toHaveLength(2);
+      }
       isBad = true;
       await transferOnce(dice, {
         provider,
         consumer,
         agreementId: String(mine.data.agreement?.agreement['@id']),
+        format: offer.assurance === 'cosigned' ? 'StekkerHttp-PULL' : 'HttpData-PULL',
         heal: () => {
           isBad = false;
         },
@@ -97,12 +108,13 @@ interface Transferring {
   readonly provider: Awaited<ReturnType<typeof startParty>>;
   readonly consumer: Awaited<ReturnType<typeof startParty>>;
   readonly agreementId: string;
+  readonly format: string;
   readonly heal: () => void;
 }
 
 const transferOnce = async (
   dice: ReturnType<typeof createDice>,
-  { provider, consumer, agreementId, heal }: Transferring,
+  { provider, consumer, agreementId, format, heal }: Transferring,
 ): Promise<void> => {
   await eventually(
     async () => provider.inForce.length,
@@ -111,7 +123,7 @@ const transferOnce = async (
   const { pid } = await consumer.transfers.request({
     participant: tenant,
     agreementId,
-    format: 'StekkerHttp-PULL',
+    format,
     providerBase: provider.base,
   });
   const peerPid = () => consumer.transfers.find(tenant, pid).then((row) => row.peerPid);

@@ -73,6 +73,8 @@ export interface PartyOptions {
   readonly key: TestKey;
   readonly offers?: readonly PublishedOffer[];
   readonly decide?: (row: NegotiationRow) => Decision | Promise<Decision>;
+  /** Whether a message is answered with what follows from it; it is where nothing else was said about deciding. */
+  readonly isPrompt?: boolean;
   readonly offerLifetimeMs?: number;
   /** How long a data address is good; for ever unless said otherwise. */
   readonly addressLifetimeMs?: number;
@@ -259,7 +261,10 @@ export const startParty = async (network: Network, options: PartyOptions): Promi
     },
     offerLifetimeMs: options.offerLifetimeMs ?? 86_400_000,
     policyFaults,
-    decisions: { next: async (row) => (options.decide ?? ordinary)(row) },
+    decisions: {
+      isPrompt: options.isPrompt ?? options.decide === undefined,
+      next: async (row) => (options.decide ?? ordinary)(row),
+    },
     agreementWatch: {
       inForce: async (row) => {
         inForce.push(row.pid);
