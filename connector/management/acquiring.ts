@@ -1,7 +1,9 @@
 import { AppError, type Fault } from '../../contracts/errors.ts';
 import type { Did, ParticipantId } from '../../contracts/ids.ts';
 import type { Json, JsonObject } from '../../contracts/json.ts';
+import { pricePlanDigest } from '../../contracts/ledger/price-plan.ts';
 import type { Clock } from '../../kernel/clock.ts';
+import { nodeCrypto } from '../../kernel/crypto.ts';
 import { policyFaults } from '../../policies/compile.ts';
 import type { Facts } from '../../policies/facts.ts';
 import type { Mandate } from '../../policies/negotiate.ts';
@@ -79,7 +81,8 @@ export interface AcquiringOptions {
 interface Wish {
   readonly provider: Did;
   readonly dataset: string;
-  readonly offer?: string | undefined;
+  /** By its id, or as it was shown. */
+  readonly offer?: string | FoundOffer | undefined;
   readonly ask?: JsonObject | undefined;
   readonly mandate?: WantedMandate | 'operator' | undefined;
   readonly push?: boolean | undefined;
@@ -88,7 +91,7 @@ interface Wish {
 }
 
 /** What an agreement is to be replaced by: an offer of its dataset, and how it is asked for. */
-export type Replacement = Pick<Wish, 'offer' | 'ask' | 'mandate'>;
+export type Replacement = Pick<Wish, 'ask' | 'mandate'> & { readonly offer?: string | undefined };
 
 /** As provider, to a consumer who has not asked. */
 interface Invitation {
@@ -155,16 +158,41 @@ const chooseOffer = (dataset: FoundDataset, wanted: string | undefined, facts: F
     judgement: judgeOffer(offer.rules, { ...facts, ...(offer.price === '' ? {} : { pricePlan: offer.price }) }),
   }));
   const found = wanted === undefined ? bestFirst(judged)[0] : judged.find(({ offer }) => offer.id === wanted);
-  if (found !== undefined) {
-    const faults = policyFaults(found.offer.rules);
-    if (faults.length === 0) return found.offer;
-    const detail = `${found.offer.id} has terms that nobody here can evaluate: ${faults.map(({ message }) => message).join('; ')}`;
-    throw new AppError('offer-refused', { detail, faults });
-  }
+  if (found !== undefined) return found.offer;
   const [blocked] = dataset.unreadable.filter(({ id }) => wanted === undefined || id === wanted);
   if (blocked !== undefined)
     throw new AppError('offer-refused', { detail: `${blocked.id} cannot be asked for: ${blocked.why}` });
   throw new AppError('not-found', { detail: `${dataset.id} has no offer ${wanted ?? ''} for us` });
+};
+
+/** @throws AppError `offer-refused` for terms that we could not keep to. */
+const mustBeReadable = (offer: FoundOffer): FoundOffer => {
+  const faults = policyFaults(offer.rules);
+  if (faults.length === 0) return offer;
+  const detail = `${offer.id} has terms that nobody here can evaluate: ${faults.map(({ message }) => message).join('; ')}`;
+  throw new AppError('offer-refused', { detail, faults });
+};
+
+/** An offer that somebody says was shown: its plan is the one that it names. */
+const mustNamePlan = (offer: FoundOffer): FoundOffer => {
+  const { plan, price } = offer;
+  if (plan === null || pricePlanDigest(nodeCrypto, plan) === price) return offer;
+  throw new AppError('body-invalid', {
+    faults: [{ path: '/offer/price', message: 'is not the price plan that priceDigest names' }],
+  });
+};
+
+/** What is asked for: the offer as it was shown, else one that the catalog has now. */
+const offerFor = async (
+  { catalogs }: AcquiringOptions,
+  participant: ParticipantId,
+  { provider, dataset, offer, push }: Wish,
+  facts: () => Promise<Facts>,
+): Promise<FoundOffer> => {
+  if (typeof offer === 'object') return mustBeReadable(mustNamePlan(offer));
+  const found = await catalogs.dataset(participant, provider, dataset);
+  const offers = push === true ? found.offers.filter(({ assurance }) => assurance === 'plain-dsp') : found.offers;
+  return mustBeReadable(chooseOffer({ ...found, offers }, offer, await facts()));
 };
 
 const listOf = (value: Json | undefined): readonly Json[] => (Array.isArray(value) ? value : []);
@@ -189,14 +217,12 @@ const begin = async (
   options: AcquiringOptions,
   participant: ParticipantId,
   wish: Wish,
-  facts: Facts,
+  facts: () => Promise<Facts>,
 ): Promise<NegotiationRecord> => {
   const { catalogs, bases, negotiations, acquisitions } = options;
-  const { provider, dataset, offer: wanted, ask, amends } = wish;
+  const { provider, dataset, ask, amends } = wish;
   mustBeEvaluable(wish);
-  const found = await catalogs.dataset(participant, provider, dataset);
-  const offers = wish.push === true ? found.offers.filter(({ assurance }) => assurance === 'plain-dsp') : found.offers;
-  const offer = chooseOffer({ ...found, offers }, wanted, facts);
+  const offer = await offerFor(options, participant, wish, facts);
   await catalogs.pricePlan(participant, provider, offer); // nobody agrees to a price that was not shown
   const { rules, assurance, price } = offer;
   const mandate = mandateFor(offer, wish.mandate);
@@ -219,7 +245,7 @@ const amend = async (
   const { dataset } = row.data;
   if (row.process.role === 'consumer') {
     const wish = { ...replacement, provider: peer, dataset, amends: agreementId };
-    return begin(options, participant, wish, await ownFacts(options, participant, {}));
+    return begin(options, participant, wish, () => ownFacts(options, participant, {}));
   }
   const fault = (path: string, message: string) => new AppError('body-invalid', { faults: [{ path, message }] });
   if (replacement.ask !== undefined || replacement.mandate !== undefined)
@@ -300,7 +326,7 @@ const isUseful = ({ process, data }: NegotiationRecord, offer: string | undefine
 const findBegun = async (
   { acquisitions, negotiations }: AcquiringOptions,
   participant: ParticipantId,
-  wish: Wish,
+  wish: Pick<Acquisition, 'offer' | 'push' | 'dataset'> & { readonly provider: Did },
 ): Promise<NegotiationRecord | undefined> => {
   const candidates = await acquisitions.candidates(participant, wish.provider, wish.dataset, maxCandidates);
   const standing: NegotiationRecord[] = [];
@@ -381,7 +407,7 @@ export const createAcquiring = (options: AcquiringOptions): Acquiring => {
     const until = options.clock.now() + (wish.timeoutSeconds ?? defaultTimeoutMs / 1_000) * 1_000;
     const { dataset, offer, ask, mandate, push = false } = wish;
     const provider = wish.provider ?? (await findProvider(options, dataset));
-    const facts = await ownFacts(options, participant, wish);
+    const facts = () => ownFacts(options, participant, wish);
     const turn = JSON.stringify([participant, provider, dataset]);
     const { begun, reused } = await inTurn(turn, async () => {
       const found = await findBegun(options, participant, { provider, dataset, offer, push });
@@ -411,6 +437,6 @@ export const createAcquiring = (options: AcquiringOptions): Acquiring => {
       return options.negotiations.offer({ participant, consumer, consumerBase, dataset, offerId: offer });
     },
     amend: (participant, agreementId, replacement) => amend(options, participant, agreementId, replacement),
-    begin: async (participant, wish) => begin(options, participant, wish, await ownFacts(options, participant, {})),
+    begin: (participant, wish) => begin(options, participant, wish, () => ownFacts(options, participant, {})),
   };
 };

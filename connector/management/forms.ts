@@ -289,7 +289,13 @@ export const newNegotiation = z
     provider: peer.optional().openapi({ description: 'Ask this provider for an offer of its catalog.' }),
     consumer: peer.optional().openapi({ description: 'Or make this consumer an offer of our own.' }),
     dataset: id,
-    offer: id.optional(),
+    offer: z
+      .union([id, foundOfferView], { error: 'is neither the id of an offer nor an offer as the catalog shows it' })
+      .optional()
+      .openapi({
+        description:
+          'By its id it is looked up in the catalog as that is now. As it was shown it is asked for as it was: nothing is read again, and the provider refuses what no longer stands.',
+      }),
     ask: ask.optional(),
     mandate: z
       .union([mandate, z.literal('operator')], { error: 'is neither a mandate nor operator' })
@@ -300,9 +306,9 @@ export const newNegotiation = z
     path: ['provider'],
     message: 'exactly one of provider and consumer is there',
   })
-  .refine((its) => its.consumer === undefined || its.offer !== undefined, {
+  .refine((its) => its.consumer === undefined || typeof its.offer === 'string', {
     path: ['offer'],
-    message: 'is needed when a consumer is named',
+    message: 'is the id of an offer when a consumer is named',
   })
   .refine((its) => its.consumer === undefined || (its.ask === undefined && its.mandate === undefined), {
     path: ['consumer'],

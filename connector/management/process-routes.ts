@@ -68,10 +68,13 @@ const negotiationRoutes = ({ endpoint }: Api, { negotiations, acquiring }: Proce
       answer: negotiationView,
     },
     async ({ participant, body }) => {
-      const { provider, consumer, dataset, offer = '' } = body;
+      const { provider, consumer, dataset, offer } = body;
       if (consumer !== undefined)
-        return showNegotiation(await acquiring.invite(participant, { consumer, dataset, offer }));
-      return showNegotiation(await acquiring.begin(participant, { ...body, provider: must(provider) }));
+        return showNegotiation(await acquiring.invite(participant, { consumer, dataset, offer: String(offer) }));
+      const wish = { ...body, provider: must(provider) };
+      if (typeof offer !== 'object') return showNegotiation(await acquiring.begin(participant, { ...wish, offer }));
+      const shown = { ...offer, price: offer.priceDigest ?? '', plan: offer.price };
+      return showNegotiation(await acquiring.begin(participant, { ...wish, offer: shown }));
     },
   );
   endpoint(

@@ -178,6 +178,42 @@ describe('offers between two connectors', { timeout: 60_000 }, () => {
     expect(await agreedBy(provider, done.agreementId)).toMatchObject({ agreement: less });
   });
 
+  test('an offer is asked for as it was shown, without being looked up again, and refused when it no longer stands', async () => {
+    const asset = {
+      id: 'urn:shown',
+      title: 'Shown',
+      upstream: { kind: 'file', path: join(benches[0]?.folder ?? '', 'levels.json') },
+    };
+    const plan = { currency: 'EUR', scale: '2', lines: [{ unit: 'requests', quantity: '1', value: '5' }] };
+    const policy = { rules: permit(purpose(crisis)) };
+    const published = { ...asset, policy, price: plan };
+    expect((await provider.operate('POST', '/v1/publications', published)).status).toBe(201);
+    const shown = async () => {
+      const path = `/v1/catalog/${encodeURIComponent(asset.id)}?provider=${encodeURIComponent(provider.did)}`;
+      return ((await consumer.operate('GET', path)).body.offers as readonly Record<string, unknown>[])[0] ?? {};
+    };
+    const offer = await shown();
+    const wish = { provider: provider.did, dataset: asset.id };
+    const { id } = await begin({ ...wish, offer });
+    const done = await reaches(consumer, id, inForce);
+    expect(await agreedBy(provider, done.agreementId)).toMatchObject({ agreement: permit(purpose(crisis)) });
+
+    const cheaper = { ...offer, price: { ...(offer.price as object), lines: [{ ...plan.lines[0], value: '1' }] } };
+    for (const [other, path] of [
+      [cheaper, '/offer/price'],
+      [{ id: 'urn:x' }, '/offer'],
+    ] as const) {
+      const answer = await consumer.operate('POST', '/v1/negotiations', { ...wish, offer: other });
+      expect([answer.status, answer.body.errors]).toEqual([400, [expect.objectContaining({ path })]]);
+    }
+
+    await provider.operate('DELETE', `/v1/offers/${encodeURIComponent(String(offer.id))}`);
+    const late = await begin({ ...wish, offer });
+    const refused = await reaches(consumer, late.id, isIn('TERMINATED'));
+    expect(refused.ending).toMatchObject({ by: 'peer', code: 'not-found' });
+    expect((await consumer.operate('POST', '/v1/negotiations', { ...wish, offer: offer.id })).status).toBe(404);
+  });
+
   test('nobody is offered what is not published, and a wish is either an offer or a request', async () => {
     const none = { dataset: 'urn:levels', offer: 'urn:levels:9', consumer: consumer.did };
     expect((await provider.operate('POST', '/v1/negotiations', none)).status).toBe(404);
