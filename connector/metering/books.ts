@@ -19,6 +19,7 @@ import type {
   DisputeStore,
   KeptStatement,
   MeterAccountStore,
+  MeteredAgreement,
   MeterRole,
   SignedSeqs,
   StatementBroker,
@@ -98,6 +99,8 @@ export const indexAll = async (statements: StatementStore, key: AccountKey): Pro
 };
 
 export interface Book {
+  /** An account that was made just now: nothing stands under it yet, and nothing is looked for. */
+  readonly begin: (info: MeteredAgreement) => Account;
   readonly open: (stored: StoredAccount) => Promise<Account>;
   readonly find: (key: AccountKey) => Promise<Account | undefined>;
 }
@@ -134,6 +137,25 @@ export const createBook = (
   settledFrom: Readonly<Record<MeterRole, number>> = nowhere,
   { blocks = async () => [], opened: hear = () => undefined }: SharedRows = {},
 ): Book => {
+  const add = (
+    opened: Parameters<Meter['add']>[0],
+    {
+      settled = [],
+      journals = [],
+      waiting = [],
+    }: Partial<Readonly<Record<'settled' | 'journals', readonly string[]>>> & {
+      readonly waiting?: readonly UnstatedAccess[];
+    },
+  ): Account => {
+    const { info } = opened.stored;
+    const known = meters[info.role].find(info.agreement); // opened by somebody else meanwhile
+    if (known !== undefined) return known;
+    const account = meters[info.role].add(opened, new Set(settled));
+    if (!account.chain.isFinal) enterMissing(account, waiting);
+    setBlocks(account, journals);
+    hear(account, waiting);
+    return account;
+  };
   const open = async (stored: StoredAccount): Promise<Account> => {
     const { info } = stored;
     const newest = await newestComplete(statements, info);
@@ -142,22 +164,15 @@ export const createBook = (
     const settled = await usage.settledSince(info, settledFrom[info.role]);
     const journals = await blocks(info); // before the accesses: whoever has none any more has brought all of them
     const waiting = await unstated.list(info);
-    const known = meters[info.role].find(info.agreement); // opened by somebody else meanwhile
-    if (known !== undefined) return known;
-    const opened = {
-      stored,
-      newest,
-      held,
-      settledRequests: groups.reduce((sum, { accesses }) => sum + accesses, 0),
-      settledBytes: groups.reduce((sum, { bytes }) => sum + bytes, 0),
-    };
-    const account = meters[info.role].add(opened, new Set(settled));
-    if (!account.chain.isFinal) enterMissing(account, waiting);
-    setBlocks(account, journals);
-    hear(account, waiting);
-    return account;
+    const settledRequests = groups.reduce((sum, { accesses }) => sum + accesses, 0);
+    const settledBytes = groups.reduce((sum, { bytes }) => sum + bytes, 0);
+    return add({ stored, newest, held, settledRequests, settledBytes }, { settled, journals, waiting });
   };
   return {
+    begin: (info) => {
+      const stored = { info, isEnded: false, conceded: nothing, settledBefore: 0 };
+      return add({ stored, newest: undefined, held: [], settledRequests: 0, settledBytes: 0 }, {});
+    },
     open,
     find: async (key) => {
       const known = meters[key.role].find(key.agreement);

@@ -58,8 +58,8 @@ export interface AccountChange {
 
 /** Durable when a call returns. */
 export interface MeterAccountStore {
-  /** An account that is there stays as it is. */
-  readonly put: (info: MeteredAgreement) => Promise<void>;
+  /** An account that is there stays as it is. @returns whether it is new. */
+  readonly put: (info: MeteredAgreement) => Promise<boolean>;
   readonly change: (key: AccountKey, change: AccountChange) => Promise<void>;
   readonly find: (key: AccountKey) => Promise<StoredAccount | undefined>;
   /** Accounts without a complete final statement, and those in which something was given up for good. */

@@ -185,8 +185,8 @@ export const startMetering = async (its: MeteringOptions): Promise<SingleMeterin
     journalOf,
     routes: (options) => createStatementRoutes(answersOf(its, parts, books), options),
     agreementInForce: async (info) => {
-      await its.accounts.put(info);
-      const account = await book.find(info);
+      const isNew = await its.accounts.put(info);
+      const account = isNew ? book.begin(info) : await book.find(info);
       if (account === undefined) throw new AppError('invariant-broken', { detail: 'an account is not there' });
       meters[info.role].closeLost(account);
       books.take(account);

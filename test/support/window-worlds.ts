@@ -138,7 +138,7 @@ export const rowWorld = async (db: Kysely<MeteringTables>, its: WorldOptions): P
     );
   const of = (journal: string): RowLender => lenders[journal.charCodeAt(journal.length - 1) % processes] as RowLender;
   return {
-    inForce: accounts.put,
+    inForce: async (info) => void (await accounts.put(info)),
     end: async (info) => {
       await accounts.change(info, { isEnded: true });
       await recallAll(info.agreement, true);

@@ -1,6 +1,7 @@
 import type { Kysely } from 'kysely';
 import type { Did, ParticipantId } from '../../../contracts/ids.ts';
 import type { Json } from '../../../contracts/json.ts';
+import { type Given, isOneRow, prepared } from '../../../kernel/sql/prepared.ts';
 import type {
   AccountKey,
   DisputeStore,
@@ -65,30 +66,56 @@ const updateAccount = async (
     .execute();
 };
 
+type AccountRow = MeteringTables['usage_account'];
+
+const insertAccount = prepared((db: MeteringDb, given: Given<AccountRow>) =>
+  db
+    .insertInto('usage_account')
+    .values({
+      participant: given('participant'),
+      role: given('role'),
+      agreement: given('agreement'),
+      agreement_id: given('agreement_id'),
+      provider: given('provider'),
+      consumer: given('consumer'),
+      assurance: given('assurance'),
+      price: given('price'),
+      plan: given('plan'),
+      started_at: given('started_at'),
+      ended: given('ended'),
+      closed: given('closed'),
+      conceded: given('conceded'),
+      gave_up: given('gave_up'),
+      settled_before: given('settled_before'),
+      peer: given('peer'),
+      currency: given('currency'),
+      opened: given('opened'),
+      sent: given('sent'),
+    })
+    .onConflict((conflict) => conflict.doNothing()),
+);
+
 export const createSqlMeterAccountStore = (db: MeteringDb): MeterAccountStore => ({
   put: async (info) => {
-    await db
-      .insertInto('usage_account')
-      .values({
-        ...columnsOf(info),
-        agreement_id: info.agreementId,
-        provider: info.provider,
-        consumer: info.consumer,
-        assurance: info.assurance,
-        price: info.price,
-        plan: info.pricePlan === null ? null : JSON.stringify(info.pricePlan),
-        started_at: info.startedAt,
-        ended: 0,
-        closed: 0,
-        ...concededColumns(none),
-        settled_before: 0,
-        peer: info.role === 'provider' ? info.consumer : info.provider,
-        currency: info.pricePlan?.currency ?? '',
-        opened: 0,
-        sent: 0,
-      })
-      .onConflict((conflict) => conflict.doNothing())
-      .execute();
+    const row: AccountRow = {
+      ...columnsOf(info),
+      agreement_id: info.agreementId,
+      provider: info.provider,
+      consumer: info.consumer,
+      assurance: info.assurance,
+      price: info.price,
+      plan: info.pricePlan === null ? null : JSON.stringify(info.pricePlan),
+      started_at: info.startedAt,
+      ended: 0,
+      closed: 0,
+      ...concededColumns(none),
+      settled_before: 0,
+      peer: info.role === 'provider' ? info.consumer : info.provider,
+      currency: info.pricePlan?.currency ?? '',
+      opened: 0,
+      sent: 0,
+    };
+    return isOneRow(await insertAccount(db, row));
   },
   change: async (key, { isEnded, conceded, settledBefore }) => {
     await updateAccount(db, key, {
