@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { isUuidV7, uuidV7Time } from '../contracts/ids.ts';
 import { manualClock } from './clock.ts';
-import { createIds, seededRandom, uuidV7 } from './random.ts';
+import { createIds, seededRandom, systemRandom, uuidV7 } from './random.ts';
 
 describe('ids', () => {
   test('carry their time and are UUIDv7', () => {
@@ -20,6 +20,19 @@ describe('ids', () => {
     expect(ids.every((id) => isUuidV7(id))).toBe(true);
     expect(ids.toSorted()).toEqual(ids);
     expect(new Set(ids).size).toBe(ids.length);
+  });
+
+  test('bytes of the system are given out once, few or many at a time', () => {
+    const seen = new Set<string>();
+    for (let each = 0; each < 5_000; each += 1) seen.add(Buffer.from(systemRandom.bytes(16)).toString('hex'));
+    expect(seen.size).toBe(5_000);
+    expect([...seen].every((hex) => /^[0-9a-f]{32}$/.test(hex) && !/^0+$/.test(hex))).toBe(true);
+    for (const length of [0, 1, 64, 65, 10_000]) expect(systemRandom.bytes(length)).toHaveLength(length);
+    const first = systemRandom.bytes(32);
+    const kept = first.slice();
+    systemRandom.bytes(4_096);
+    for (let each = 0; each < 200; each += 1) systemRandom.bytes(64);
+    expect(first).toEqual(kept); // what was given is nobody else's
   });
 
   test('seeded bytes are the same for the same seed', () => {

@@ -30,6 +30,9 @@ export const eventStreamHeaders: Readonly<Record<string, string>> = {
  */
 export const createPipe = (maxUnsentBytes: number, onGone: (why: string) => void): Pipe => {
   let controller: ReadableStreamDefaultController<Uint8Array<ArrayBuffer>> | undefined;
+  /** What was sent in this turn of the loop: it goes out in one piece. */
+  let gathered: Uint8Array<ArrayBuffer>[] = [];
+  let gatheredBytes = 0;
   let isOpen = true;
   let allowance = maxUnsentBytes;
   const leave = (why: string): boolean => {
@@ -47,7 +50,14 @@ export const createPipe = (maxUnsentBytes: number, onGone: (why: string) => void
     },
     new ByteLengthQueuingStrategy({ highWaterMark: 0 }),
   );
-  const unsent = (): number => -(controller?.desiredSize ?? 0);
+  const unsent = (): number => gatheredBytes - (controller?.desiredSize ?? 0);
+  const flush = (): void => {
+    const frames = gathered;
+    gathered = [];
+    gatheredBytes = 0;
+    const [only] = frames;
+    if (isOpen && only !== undefined) controller?.enqueue(frames.length === 1 ? only : Buffer.concat(frames));
+  };
   return {
     body,
     allow: (bytes) => {
@@ -59,9 +69,12 @@ export const createPipe = (maxUnsentBytes: number, onGone: (why: string) => void
         if (leave('too slow')) controller?.error(new Error('the reader is too slow'));
         return;
       }
-      controller?.enqueue(frame);
+      if (gathered.length === 0) setImmediate(flush);
+      gathered.push(frame);
+      gatheredBytes += frame.length;
     },
     end: () => {
+      flush();
       if (leave('ended')) controller?.close();
     },
   };
