@@ -233,7 +233,8 @@ const catalogRows = async (): Promise<BenchRow[]> => {
   return rows;
 };
 
-type Measure = (negotiate: Negotiate) => Promise<readonly Figures[]>;
+/** Measures whoever negotiates so. */
+export type Measure = (negotiate: Negotiate) => Promise<readonly Figures[]>;
 
 /**
  * EDC as shipped and tuned, then ours, by name: each made ready, measured, and stopped again before the next.

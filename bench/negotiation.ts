@@ -6,12 +6,13 @@ import { request } from 'undici';
 import { brokerBench, until } from '../test/support/broker-bench.ts';
 import { type ConnectorBench, connectorBench, managementToken } from '../test/support/chain-world.ts';
 import { type ConnectorProcess, startConnectorProcess } from '../test/support/connector-process.ts';
-import { besideEdc, isHeard, type Negotiate } from './beside-edc.ts';
+import { besideEdc, isHeard, type Measure, type Negotiate } from './beside-edc.ts';
 import { type BenchRow, isTiny, median } from './row.ts';
 
 /**
  * Contract negotiations between two connectors, each a process of its own with its own database on disk: request, agreement,
- * both signatures, verification, FINALIZED. Every state is durable at both sides before it is answered.
+ * verification, FINALIZED; with the signature of both, and a price, in the last kind. Every state is durable at both sides before
+ * it is answered.
  * The limit of one is its durable commits and nothing else, on the same disk in the same run.
  */
 
@@ -20,7 +21,7 @@ const loads = isTiny ? [3] : [20, 50];
 const perLane = isTiny ? 1 : 10;
 const rounds = isTiny ? 1 : 2;
 /** Commits that wait for the disk, one after the other, between the request and FINALIZED: both sides together. */
-const durableSteps = 14;
+const durableSteps = { plain: 5, full: 8 };
 
 /** `BENCH_PROFILE=FOLDER` leaves a CPU profile of each side there. */
 const profiled = (name: string) => {
@@ -35,15 +36,19 @@ const asOftenAsTheyLike = {
   STEKKER_MANAGEMENT_CALLS_PER_MINUTE: '1000000000',
 };
 
-const peers = async (env: Record<string, string>) => {
+/** The product, or the same with EDC's mock identities. */
+const programs = { own: {}, mock: { program: join(import.meta.dirname, '../test/interop/connector-program.ts') } };
+
+const peers = async (env: Record<string, string>, identity: keyof typeof programs) => {
   const stack = new AsyncDisposableStack();
   const given = { ...asOftenAsTheyLike, ...env };
   const [provider, consumer] = [stack.use(await connectorBench(given)), stack.use(await connectorBench(given))];
-  const [providerOptions, consumerOptions] = [profiled('provider'), profiled('consumer')];
-  const [providerRuns, consumerRuns] = await Promise.all([
-    startConnectorProcess(provider.env, providerOptions),
-    startConnectorProcess(consumer.env, consumerOptions),
-  ]);
+  const start = (name: string, { env: its, did }: ConnectorBench) =>
+    startConnectorProcess(identity === 'own' ? its : { ...its, MOCK_IDENTITY: did }, {
+      ...profiled(name),
+      ...programs[identity],
+    });
+  const [providerRuns, consumerRuns] = await Promise.all([start('provider', provider), start('consumer', consumer)]);
   stack.use(providerRuns);
   stack.use(consumerRuns);
   return { provider, providerRuns, consumerRuns, [Symbol.asyncDispose]: () => stack.disposeAsync() };
@@ -55,18 +60,36 @@ const must = async (answer: ReturnType<ConnectorProcess['operate']>) => {
   return body;
 };
 
-const publish = async (side: ConnectorBench, running: ConnectorProcess): Promise<string> => {
+/** Like what EDC offers beside it; or with everything that we have: both signatures, and a price. */
+const publications = {
+  plain: { policy: { rules: { permission: [{ action: 'use' }] } }, assurance: 'plain-dsp' },
+  full: {
+    policy: { template: 'purpose', parameters: { purpose: 'urn:stekker:1:purpose:crisis' } },
+    price: { currency: 'EUR', scale: '4', lines: [{ unit: 'requests', quantity: '1', value: '25' }] },
+  },
+};
+
+type Published = keyof typeof publications;
+
+const publish = async (side: ConnectorBench, running: ConnectorProcess, what: Published): Promise<string> => {
   const path = join(side.folder, 'levels.json');
   writeFileSync(path, '{"levels":[1,2,3]}');
   const { asset } = await must(
     running.operate('POST', '/v1/publications', {
       title: 'Waterstanden',
       upstream: { kind: 'file', path },
-      policy: { template: 'purpose', parameters: { purpose: 'urn:stekker:1:purpose:crisis' } },
-      price: { currency: 'EUR', scale: '4', lines: [{ unit: 'requests', quantity: '1', value: '25' }] },
+      ...publications[what],
     }),
   );
   return String((asset as { readonly id: string }).id);
+};
+
+/** The offer as the consumer is shown it; the driver of EDC finds it once, too. */
+const findOffer = async (running: ConnectorProcess, provider: string, dataset: string): Promise<unknown> => {
+  const { offers } = await must(
+    running.operate('GET', `/v1/catalog/${encodeURIComponent(dataset)}?provider=${encodeURIComponent(provider)}`),
+  );
+  return (offers as readonly unknown[])[0];
 };
 
 interface Seen {
@@ -119,11 +142,13 @@ interface Deal {
   readonly consumer: ConnectorProcess;
   readonly provider: string;
   readonly dataset: string;
+  readonly offer: unknown;
+  readonly what: Published;
   readonly watching: Watch;
 }
 
-const negotiate = async ({ consumer, provider, dataset, watching }: Deal): Promise<Seen> => {
-  const { id } = await must(consumer.operate('POST', '/v1/negotiations', { provider, dataset }));
+const negotiate = async ({ consumer, provider, dataset, offer, watching }: Deal): Promise<Seen> => {
+  const { id } = await must(consumer.operate('POST', '/v1/negotiations', { provider, dataset, offer }));
   return watching.finalized(String(id));
 };
 
@@ -138,7 +163,7 @@ const rate = async (deal: Deal, lanes: number): Promise<number> => {
 };
 
 /** So many bare commits with full sync as a negotiation has, ms: what the disk alone takes in the same run. */
-const createBareCommits = () => {
+const createBareCommits = (steps: number) => {
   const folder = mkdtempSync(join(tmpdir(), 'stekker-bench-commits-'));
   const database = new DatabaseSync(join(folder, 'rows.sqlite'));
   database.exec('pragma journal_mode = wal; pragma synchronous = full; create table row (body text)');
@@ -147,7 +172,7 @@ const createBareCommits = () => {
   return {
     run: (): number => {
       const start = performance.now();
-      for (let step = 0; step < durableSteps; step += 1) insert.run(body);
+      for (let step = 0; step < steps; step += 1) insert.run(body);
       return performance.now() - start;
     },
     [Symbol.dispose]: () => {
@@ -172,7 +197,7 @@ interface Measured {
 
 /** One after the other, each beside bare commits. */
 const measureIdle = async (deal: Deal): Promise<Idle> => {
-  using bare = createBareCommits();
+  using bare = createBareCommits(durableSteps[deal.what]);
   const times: number[] = [];
   const bareTimes: number[] = [];
   for (let each = 0; each < idle; each += 1) {
@@ -198,25 +223,27 @@ const measure = async (deal: Deal): Promise<Measured> => {
 const deal = async (
   { provider, providerRuns, consumerRuns }: Awaited<ReturnType<typeof peers>>,
   watching: Watch,
-): Promise<Deal> => ({
-  consumer: consumerRuns,
-  provider: provider.did,
-  dataset: await publish(provider, providerRuns),
-  watching,
-});
+  what: Published,
+): Promise<Deal> => {
+  const dataset = await publish(provider, providerRuns, what);
+  const offer = await findOffer(consumerRuns, provider.did, dataset);
+  return { consumer: consumerRuns, provider: provider.did, dataset, offer, what, watching };
+};
 
-/** Nobody asks for credentials: callers prove their DID and no more. */
-const withMockIdentity = async <Result>(work: (deal: Deal) => Promise<Result>): Promise<Result> => {
-  await using both = await peers({});
+type Work<Result> = (deal: Deal) => Promise<Result>;
+
+/** Callers are who they say they are, as in EDC beside it. */
+const withMockIdentity = async <Result>(work: Work<Result>): Promise<Result> => {
+  await using both = await peers({}, 'mock');
   using watching = await watch(both.consumerRuns);
-  return await work(await deal(both, watching));
+  return await work(await deal(both, watching, 'plain'));
 };
 
 /** Members of a broker, which each side proves by presentation; agreements are registered in its log. */
-const withDcp = async <Result>(work: (deal: Deal) => Promise<Result>): Promise<Result> => {
+const withDcp = async <Result>(what: Published, work: Work<Result>): Promise<Result> => {
   await using side = await brokerBench();
   await using broker = await side.start();
-  await using both = await peers({ STEKKER_BROKER_URL: side.origin });
+  await using both = await peers({ STEKKER_BROKER_URL: side.origin }, 'own');
   for (const [place, one] of [both.providerRuns, both.consumerRuns].entries()) {
     const status = await must(one.operate('GET', '/v1/status'));
     const invited = await broker.operate('POST', '/v1/invitations', {
@@ -228,7 +255,7 @@ const withDcp = async <Result>(work: (deal: Deal) => Promise<Result>): Promise<R
     await until(async () => ((await must(one.operate('GET', '/v1/status'))).member === true ? true : undefined));
   }
   using watching = await watch(both.consumerRuns);
-  return await work(await deal(both, watching));
+  return await work(await deal(both, watching, what));
 };
 
 /** The same as any operator sees it, who may wait in vain. */
@@ -237,14 +264,23 @@ const asked =
   () =>
     isHeard(negotiate(deal).then(() => true));
 
-/** Idle and under load, with mock identity and with DCP; and beside EDC, which needs Java and Maven. */
+/** `BENCH_ALONE=` measures ours without EDC, `BENCH_KIND=NAME` only one of these. */
+const only = process.env.BENCH_KIND;
+
+/** What is measured, by name, with its own target, ms. */
+const allKinds: readonly (readonly [string, number, <Result>(work: Work<Result>) => Promise<Result>])[] = [
+  ['mock identity', 20, withMockIdentity],
+  ['DCP', 50, (work) => withDcp('plain', work)],
+  ['DCP, cosigned and priced', 50, (work) => withDcp('full', work)],
+];
+
+const kinds = allKinds.filter(([name]) => only === undefined || name === only);
+
+/** Idle and under load; and beside EDC, which needs Java and Maven. */
 export const run = async (): Promise<BenchRow[]> => {
   const growth = 'constant in agreements, data sets and participants';
   const rows: BenchRow[] = [];
-  for (const [name, targetMs, work] of [
-    ['mock identity', 20, withMockIdentity],
-    ['DCP', 50, withDcp],
-  ] as const) {
+  for (const [name, targetMs, work] of kinds) {
     const { fresh, warm, rates } = await work(measure);
     const idleRow = ({ idleMs, bareMs }: Idle, when: string, target: string, isHit: boolean | null): BenchRow => ({
       name: `contract negotiation, idle, request to FINALIZED, ${name}${when}`,
@@ -270,10 +306,10 @@ export const run = async (): Promise<BenchRow[]> => {
         growth,
       });
   }
-  if (isTiny) return rows;
-  const beside = await besideEdc({
-    'ours, durable, mock identity': (measured) => withMockIdentity((deal) => measured(asked(deal))),
-    'ours, durable, DCP': (measured) => withDcp((deal) => measured(asked(deal))),
-  });
-  return [...rows, ...beside];
+  if (isTiny || process.env.BENCH_ALONE !== undefined) return rows;
+  const ours = kinds.map(([name, , work]) => [
+    `ours, durable, ${name}`,
+    (measured: Measure) => work((its) => measured(asked(its))),
+  ]);
+  return [...rows, ...(await besideEdc(Object.fromEntries(ours)))];
 };
