@@ -13,7 +13,7 @@ import {
   partCallMigrations,
 } from '../../kernel/sql/part-calls.ts';
 import type { Wakeups } from '../../kernel/wakeups.ts';
-import { postgresOfFile } from '../support/databases.ts';
+import { leftOut, postgresOfFile } from '../support/databases.ts';
 import { hasPostgres } from '../support/postgres.ts';
 
 /** What one process has; where only one can be, both are it. */
@@ -40,14 +40,12 @@ const sides: Readonly<Record<string, () => Promise<readonly [Side, Side]>>> = {
     const side = await openSide(undefined);
     return [side, side];
   },
-  ...(hasPostgres()
-    ? {
-        postgres: async () => {
-          const url = await (await postgresOfFile()).database();
-          return [await openSide(url), await openSide(url)];
-        },
+  postgres: hasPostgres()
+    ? async () => {
+        const url = await (await postgresOfFile()).database();
+        return [await openSide(url), await openSide(url)];
       }
-    : {}),
+    : leftOut,
 };
 
 const newId = createIds(systemClock, systemRandom);

@@ -4,7 +4,7 @@ import { silentLogger } from '../../kernel/log.ts';
 import { createRedisWakeups } from '../../kernel/redis/wakeups.ts';
 import { startPostgresWakeups } from '../../kernel/sql/postgres-wakeups.ts';
 import { createWakeups, type Wakeups } from '../../kernel/wakeups.ts';
-import { postgresOfFile } from '../support/databases.ts';
+import { leftOut, postgresOfFile } from '../support/databases.ts';
 import { hasPostgres } from '../support/postgres.ts';
 import { isWithoutRedis, openRedis, startRedis, startRedisCluster } from '../support/redis.ts';
 
@@ -53,7 +53,7 @@ const adapters: Readonly<Record<string, () => Promise<Pair>>> = {
     const here = createWakeups(silentLogger);
     return { here, there: here, [Symbol.asyncDispose]: () => here[Symbol.asyncDispose]() };
   },
-  ...(hasPostgres() ? { postgres: onPostgres } : {}),
+  postgres: hasPostgres() ? onPostgres : leftOut,
   Redis: async () => onRedis(await startRedis()),
   'Redis Cluster': async () => onRedis(await startRedisCluster()),
 };
