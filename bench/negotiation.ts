@@ -4,9 +4,10 @@ import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { request } from 'undici';
 import { brokerBench, until } from '../test/support/broker-bench.ts';
-import { type ConnectorBench, connectorBench, managementToken } from '../test/support/chain-world.ts';
-import { type ConnectorProcess, startConnectorProcess } from '../test/support/connector-process.ts';
+import { type ConnectorBench, managementToken } from '../test/support/chain-world.ts';
+import type { ConnectorProcess } from '../test/support/connector-process.ts';
 import { besideEdc, isHeard, type Measure, type Negotiate } from './beside-edc.ts';
+import { measureCatalogPage, must, type Peers, peers } from './peers.ts';
 import { type BenchRow, isTiny, median } from './row.ts';
 
 /**
@@ -22,43 +23,6 @@ const perLane = isTiny ? 1 : 10;
 const rounds = isTiny ? 1 : 2;
 /** Commits that wait for the disk, one after the other, between the request and FINALIZED: both sides together. */
 const durableSteps = { plain: 5, full: 8 };
-
-/** `BENCH_PROFILE=FOLDER` leaves a CPU profile of each side there. */
-const profiled = (name: string) => {
-  const folder = process.env.BENCH_PROFILE;
-  return folder === undefined ? {} : { execArgv: ['--cpu-prof', `--cpu-prof-dir=${folder}/${name}`] };
-};
-
-/** One peer does here what a thousand do elsewhere. */
-const asOftenAsTheyLike = {
-  STEKKER_PEER_CALLS_PER_MINUTE: '1000000000',
-  STEKKER_ALL_CALLS_PER_MINUTE: '1000000000',
-  STEKKER_MANAGEMENT_CALLS_PER_MINUTE: '1000000000',
-};
-
-/** The product, or the same with EDC's mock identities. */
-const programs = { own: {}, mock: { program: join(import.meta.dirname, '../test/interop/connector-program.ts') } };
-
-const peers = async (env: Record<string, string>, identity: keyof typeof programs) => {
-  const stack = new AsyncDisposableStack();
-  const given = { ...asOftenAsTheyLike, ...env };
-  const [provider, consumer] = [stack.use(await connectorBench(given)), stack.use(await connectorBench(given))];
-  const start = (name: string, { env: its, did }: ConnectorBench) =>
-    startConnectorProcess(identity === 'own' ? its : { ...its, MOCK_IDENTITY: did }, {
-      ...profiled(name),
-      ...programs[identity],
-    });
-  const [providerRuns, consumerRuns] = await Promise.all([start('provider', provider), start('consumer', consumer)]);
-  stack.use(providerRuns);
-  stack.use(consumerRuns);
-  return { provider, providerRuns, consumerRuns, [Symbol.asyncDispose]: () => stack.disposeAsync() };
-};
-
-const must = async (answer: ReturnType<ConnectorProcess['operate']>) => {
-  const { status, body } = await answer;
-  if (status >= 300) throw new Error(`a connector answered ${status}: ${JSON.stringify(body)}`);
-  return body;
-};
 
 /** Like what EDC offers beside it; or with everything that we have: both signatures, and a price. */
 const publications = {
@@ -221,7 +185,7 @@ const measure = async (deal: Deal): Promise<Measured> => {
 };
 
 const deal = async (
-  { provider, providerRuns, consumerRuns }: Awaited<ReturnType<typeof peers>>,
+  { provider, providerRuns, consumerRuns }: Peers,
   watching: Watch,
   what: Published,
 ): Promise<Deal> => {
@@ -234,7 +198,7 @@ type Work<Result> = (deal: Deal) => Promise<Result>;
 
 /** Callers are who they say they are, as in EDC beside it. */
 const withMockIdentity = async <Result>(work: Work<Result>): Promise<Result> => {
-  await using both = await peers({}, 'mock');
+  await using both = await peers({ identity: 'mock' });
   using watching = await watch(both.consumerRuns);
   return await work(await deal(both, watching, 'plain'));
 };
@@ -243,7 +207,7 @@ const withMockIdentity = async <Result>(work: Work<Result>): Promise<Result> => 
 const withDcp = async <Result>(what: Published, work: Work<Result>): Promise<Result> => {
   await using side = await brokerBench();
   await using broker = await side.start();
-  await using both = await peers({ STEKKER_BROKER_URL: side.origin }, 'own');
+  await using both = await peers({ identity: 'own', env: { STEKKER_BROKER_URL: side.origin } });
   for (const [place, one] of [both.providerRuns, both.consumerRuns].entries()) {
     const status = await must(one.operate('GET', '/v1/status'));
     const invited = await broker.operate('POST', '/v1/invitations', {
@@ -311,5 +275,5 @@ export const run = async (): Promise<BenchRow[]> => {
     `ours, durable, ${name}`,
     (measured: Measure) => work((its) => measured(asked(its))),
   ]);
-  return [...rows, ...(await besideEdc(Object.fromEntries(ours)))];
+  return [...rows, ...(await besideEdc(Object.fromEntries(ours), measureCatalogPage))];
 };

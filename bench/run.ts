@@ -15,7 +15,7 @@ interface Benchmark {
 const isBenchmark = (module: unknown): module is Benchmark =>
   typeof module === 'object' && module !== null && 'run' in module && typeof module.run === 'function';
 
-const own = new Set(['run.ts', 'row.ts', 'beside-edc.ts']);
+const own = new Set(['run.ts', 'row.ts', 'peers.ts', 'beside-edc.ts']);
 const wanted = process.argv.slice(2).filter((argument) => !argument.startsWith('--'));
 const names = readdirSync(import.meta.dirname)
   .filter((file) => file.endsWith('.ts') && !own.has(file))
