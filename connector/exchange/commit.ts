@@ -194,21 +194,24 @@ export type Step<State extends string, Kind extends string, Data, Result> =
   | { readonly change: ProcessChange<State, Kind, Data>; readonly result: Result }
   | { readonly change?: undefined; readonly result: Result };
 
-const failures: Readonly<Record<Exclude<SaveResult, 'saved' | 'under-way' | 'conflict'>, () => AppError>> = {
-  'token-used': () => new AppError('unauthenticated'),
-  'name-taken': () => new AppError('invariant-broken', { detail: 'a name of this process is taken' }),
-};
+const ownNameTaken = (): AppError => new AppError('invariant-broken', { detail: 'a name of this process is taken' });
 
-/** Read, decide, save; from the beginning when somebody else was first. */
+/**
+ * Read, decide, save; from the beginning when somebody else was first.
+ *
+ * @param nameTaken what it means that another process has a name of this one: a fault of ours, where we made the name.
+ */
 export const withVersion = async <State extends string, Kind extends string, Data, Result>(
   its: ExchangeOptions<State, Kind, Data>,
   step: () => Promise<Step<State, Kind, Data, Result>>,
+  nameTaken: () => AppError = ownNameTaken,
 ): Promise<Result> => {
   for (let attempt = 0; attempt < maxConflicts; attempt += 1) {
     const { change, result } = await step();
     const saved = change === undefined ? 'saved' : await commit(its, change);
     if (saved === 'saved') return result;
-    if (saved !== 'conflict') throw failures[saved]();
+    if (saved === 'token-used') throw new AppError('unauthenticated');
+    if (saved === 'name-taken') throw nameTaken();
   }
   throw new AppError('version-conflict');
 };

@@ -160,6 +160,8 @@ interface Following<Kind extends string, Data, State extends string> extends Inc
    * twice, and take a refusal of the second for the end of all (edc-interop §5).
    */
   readonly isSaidAgain?: (process: Process<State, Kind>) => boolean;
+  /** What it means that another process has a name that the message gives to this one. */
+  readonly nameTaken?: () => AppError;
   /** What another body under an id that was accepted changes; undefined refuses it. */
   readonly rewritten?: (row: ProcessRow<State, Kind, Data>) => Rewritten<State, Data> | undefined;
 }
@@ -186,43 +188,47 @@ export const receiveMessage = async <State extends string, Kind extends string, 
   incoming: Following<Kind, Data, State>,
   react: (row: ProcessRow<State, Kind, Data>) => Promise<Reaction<Data>> | Reaction<Data>,
 ): Promise<Answer> =>
-  withVersion(its, async (): Promise<Step<State, Kind, Data, Answer>> => {
-    const row = await lookUp(its, {
-      participant: incoming.participant,
-      caller: incoming.caller.did,
-      pid: incoming.pid,
-    });
-    if (incoming.role !== undefined && row.process.role !== incoming.role) throw new AppError('not-found');
-    const repeat = await findRepeat(its, incoming);
-    if (repeat === 'rewritten') return rewrite(its, row, incoming);
-    if (repeat !== undefined) return { result: repeat };
-    if (!pidsFit(row, incoming.body)) throw new AppError('pid-mismatch');
-    if (incoming.isSaidAgain?.(row.process) === true) {
-      await useUp(incoming.caller);
-      return { result: { status: 200, body: null, newest: '' } };
-    }
-    const process = moveOn(its, row, incoming);
-    const { data, names, groups } = await react(row);
-    const next: ProcessRow<State, Kind, Data> = {
-      ...row,
-      process,
-      outgoing: null,
-      data,
-      peerPid: row.peerPid ?? peerPidIn(row.process.role, incoming.body),
-      settledPeer: laterId(row.settledPeer, idOf(incoming.body) ?? ''),
-      updatedAt: its.clock.now(),
-      version: row.version + 1,
-    };
-    const result = { status: 200, body: null, newest: its.newId() };
-    const change = {
-      row: next,
-      send: false,
-      work: true,
-      ...extrasOf({ names, groups }),
-      ...remembered(incoming, result),
-    };
-    return { change: await followed(its, change), result };
-  });
+  withVersion(
+    its,
+    async (): Promise<Step<State, Kind, Data, Answer>> => {
+      const row = await lookUp(its, {
+        participant: incoming.participant,
+        caller: incoming.caller.did,
+        pid: incoming.pid,
+      });
+      if (incoming.role !== undefined && row.process.role !== incoming.role) throw new AppError('not-found');
+      const repeat = await findRepeat(its, incoming);
+      if (repeat === 'rewritten') return rewrite(its, row, incoming);
+      if (repeat !== undefined) return { result: repeat };
+      if (!pidsFit(row, incoming.body)) throw new AppError('pid-mismatch');
+      if (incoming.isSaidAgain?.(row.process) === true) {
+        await useUp(incoming.caller);
+        return { result: { status: 200, body: null, newest: '' } };
+      }
+      const process = moveOn(its, row, incoming);
+      const { data, names, groups } = await react(row);
+      const next: ProcessRow<State, Kind, Data> = {
+        ...row,
+        process,
+        outgoing: null,
+        data,
+        peerPid: row.peerPid ?? peerPidIn(row.process.role, incoming.body),
+        settledPeer: laterId(row.settledPeer, idOf(incoming.body) ?? ''),
+        updatedAt: its.clock.now(),
+        version: row.version + 1,
+      };
+      const result = { status: 200, body: null, newest: its.newId() };
+      const change = {
+        row: next,
+        send: false,
+        work: true,
+        ...extrasOf({ names, groups }),
+        ...remembered(incoming, result),
+      };
+      return { change: await followed(its, change), result };
+    },
+    incoming.nameTaken,
+  );
 
 const moveOn = <State extends string, Kind extends string, Data>(
   { machine }: ExchangeOptions<State, Kind, Data>,

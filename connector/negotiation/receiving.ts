@@ -144,6 +144,8 @@ const agreed = (
   return { data: { ...row.data, agreement: kept }, names, groups: agreedWith(row.peer) };
 };
 
+const nameTaken = (): AppError => new AppError('agreement-refused', { detail: 'its id is that of another agreement' });
+
 /** Another agreement than was negotiated is refused, and there will be no other: a termination follows (dsp §5.4). */
 const endingWhatWasRefused = async (
   its: Exchanged,
@@ -195,7 +197,7 @@ export const createReceiving = (its: Exchanged, options: NegotiationOptions): Re
     };
     return endingWhatWasRefused(its, incoming, () =>
       refusingDoubles(its, incoming, () =>
-        receiveMessage(its, { ...incoming, kind: 'agreement', role: 'consumer', rewritten }, react),
+        receiveMessage(its, { ...incoming, kind: 'agreement', role: 'consumer', rewritten, nameTaken }, react),
       ),
     );
   },

@@ -345,8 +345,10 @@ describe('agreements', () => {
     ['with one rule more', { prohibition: [{ action: 'odrl:sell' }] }],
     ['of last week', { timestamp: '2026-11-01T00:00:00Z' }],
     ['of tomorrow', { timestamp: formatTime(systemClock.now() + 86_400_000) }],
+    ['with the id of another', { '@id': 'urn:uuid:of-another' }],
   ])('one %s is refused, and the provider is told that it is over', async (_what, changes) => {
     await using its = await world();
+    expect((await bring(its, { '@id': 'urn:uuid:of-another' })).answer.status).toBe(200);
     const { pid, answer } = await bring(its, changes);
     expect(answer).toMatchObject({
       status: 400,

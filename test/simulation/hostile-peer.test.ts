@@ -352,6 +352,7 @@ const play = async (seed: number) => {
     key: providerKey,
     offers: [rainOffer, plain],
     decide: decideWith(dice),
+    isPrompt: seed % 2 === 1,
     knowsExtensions: false,
     watch,
   });
@@ -376,13 +377,15 @@ const play = async (seed: number) => {
 
 /** `SEED=123 SEEDS=1` plays one seed; `npm run soak` is for the machines alone. */
 const seeds = Number(process.env.SEEDS ?? 150);
+/** Seeds that found something once. */
+const kept = [29790];
 
 describe('a hostile peer', { timeout: 280_000 }, () => {
   test('sends and answers anything at any time: no fault of ours, no illegal path, nothing agreed that was not', async () => {
     const first = Number(process.env.SEED ?? process.hrtime.bigint() % 1_000_000n);
     console.log(`a hostile peer: seeds ${first} to ${first + seeds - 1}`);
     const reached = new Map<string, number>();
-    for (let seed = first; seed < first + seeds; seed += 1) {
+    for (const seed of [...kept, ...Array.from({ length: seeds }, (_, place) => first + place)]) {
       const { wrong, trace, reached: seen } = await play(seed);
       if (wrong.length > 0) throw new Error(`seed ${seed}: ${wrong.join('; ')}\n${trace.join('\n')}`);
       for (const state of seen) reached.set(state, (reached.get(state) ?? 0) + 1);
