@@ -161,17 +161,15 @@ describe.each(Object.entries(databases))('outbox on %s', (_name, empty) => {
       },
     });
     const start = (name: string) =>
-      startOutbox({ ...base, random: seededRandom(name), db, handlers: handlersOf(name), leaseMs: 200 });
+      startOutbox({ ...base, random: seededRandom(name), db, handlers: handlersOf(name), leaseMs: 1_000 });
     const first = start('first');
     await putTask(db, task('long'), 0);
     first.wake();
     await until(() => started.length === 1);
-    await putTask(db, task('orphan'), 0);
-    const lease = { leased_until: systemClock.now() + 300, holder: 'dead' };
-    await db.updateTable('outbox').set(lease).where('id', '=', 'orphan').execute();
+    await putTask(db, task('orphan'), 0, { until: systemClock.now() + 300, holder: 'dead' });
     const second = start('second');
     await until(() => started.length === 2);
-    await systemClock.sleep(500); // longer than a lease that is not renewed
+    await systemClock.sleep(2_000); // longer than a lease that is not renewed
     expect(started.map((line) => line.split(' ')[1]).toSorted()).toEqual(['long', 'orphan']);
     resolve();
     for (const worker of [first, second]) await worker[Symbol.asyncDispose]();
