@@ -162,11 +162,14 @@ interface Following<Kind extends string, Data, State extends string> extends Inc
   readonly isSaidAgain?: (process: Process<State, Kind>) => boolean;
   /** What it means that another process has a name that the message gives to this one. */
   readonly nameTaken?: () => AppError;
-  /** What another body under an id that was accepted changes; undefined refuses it. */
+  /**
+   * What a message changes that is written anew: another body under an id that was accepted, or under a new one where the state
+   * allows no such message any more. Undefined refuses it.
+   */
   readonly rewritten?: (row: ProcessRow<State, Kind, Data>) => Rewritten<State, Data> | undefined;
 }
 
-/** Some peers write a message anew each time they send it, under the same id: what counts is what they sent last. */
+/** Some peers write a message anew each time they send it, under the same id or another: what counts is what they sent last. */
 const rewrite = <State extends string, Kind extends string, Data>(
   its: ExchangeOptions<State, Kind, Data>,
   row: ProcessRow<State, Kind, Data>,
@@ -180,6 +183,26 @@ const rewrite = <State extends string, Kind extends string, Data>(
   const token = caller.token === undefined ? {} : { token: caller.token };
   const change = { row: next, send: false, work: process.pending === null, ...extrasOf({ names, groups }), ...token };
   return { change, result: { status: 200, body: null, newest: its.newId() } };
+};
+
+/** What needs no move: a repeat, what is said once more, what is written anew. @throws AppError for what does not belong here. */
+const saidBefore = async <State extends string, Kind extends string, Data>(
+  its: ExchangeOptions<State, Kind, Data>,
+  row: ProcessRow<State, Kind, Data>,
+  incoming: Following<Kind, Data, State>,
+): Promise<Step<State, Kind, Data, Answer> | undefined> => {
+  const repeat = await findRepeat(its, incoming);
+  if (repeat === 'rewritten') return rewrite(its, row, incoming);
+  if (repeat !== undefined) return { result: repeat };
+  if (!pidsFit(row, incoming.body)) throw new AppError('pid-mismatch');
+  if (incoming.isSaidAgain?.(row.process) === true) {
+    await useUp(incoming.caller);
+    return { result: { status: 200, body: null, newest: '' } };
+  }
+  if (isSettled(idOf(incoming.body) ?? '', row.settledPeer))
+    throw new AppError('illegal-transition', { detail: 'a later message was accepted already' });
+  const fits = its.machine.transition(row.process, { type: 'received', kind: incoming.kind }).ok;
+  return fits || incoming.rewritten?.(row) === undefined ? undefined : rewrite(its, row, incoming);
 };
 
 /** A message for a process that is there; `react` checks what it says and gives the new data. */
@@ -197,14 +220,8 @@ export const receiveMessage = async <State extends string, Kind extends string, 
         pid: incoming.pid,
       });
       if (incoming.role !== undefined && row.process.role !== incoming.role) throw new AppError('not-found');
-      const repeat = await findRepeat(its, incoming);
-      if (repeat === 'rewritten') return rewrite(its, row, incoming);
-      if (repeat !== undefined) return { result: repeat };
-      if (!pidsFit(row, incoming.body)) throw new AppError('pid-mismatch');
-      if (incoming.isSaidAgain?.(row.process) === true) {
-        await useUp(incoming.caller);
-        return { result: { status: 200, body: null, newest: '' } };
-      }
+      const said = await saidBefore(its, row, incoming);
+      if (said !== undefined) return said;
       const process = moveOn(its, row, incoming);
       const { data, names, groups } = await react(row);
       const next: ProcessRow<State, Kind, Data> = {
@@ -233,11 +250,8 @@ export const receiveMessage = async <State extends string, Kind extends string, 
 const moveOn = <State extends string, Kind extends string, Data>(
   { machine }: ExchangeOptions<State, Kind, Data>,
   row: ProcessRow<State, Kind, Data>,
-  { kind, body }: Incoming<Kind>,
+  { kind }: Incoming<Kind>,
 ) => {
-  if (isSettled(idOf(body) ?? '', row.settledPeer)) {
-    throw new AppError('illegal-transition', { detail: 'a later message was accepted already' });
-  }
   const moved = machine.transition(row.process, { type: 'received', kind });
   if (!moved.ok) throw new AppError('illegal-transition', { detail: moved.reason });
   return moved.next;

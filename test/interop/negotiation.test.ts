@@ -77,7 +77,10 @@ describe('as its consumer', () => {
     expect(world.edc.heard.filter(({ path }) => path === verificationPath)).toHaveLength(1);
   });
 
-  test('an agreement that it makes anew under the id of its message is the one that counts', async () => {
+  test.each([
+    ['the same id', () => 'urn:uuid:one-message'],
+    ['a new id', () => `urn:uuid:${crypto.randomUUID()}`],
+  ])('an agreement that it makes anew under %s of its message is the one that counts', async (which, messageId) => {
     takesRequests();
     world.edc.on('POST', verificationPath, () => edcError('ContractNegotiationError', 409, 'cannot be verified'));
     world.edc.on('GET', `/negotiations/${providerPid}`, () => ({
@@ -85,8 +88,7 @@ describe('as its consumer', () => {
       body: edcProcess('ContractNegotiation', providerPid, pid, 'REQUESTED'),
     }));
     const pid = await world.begin('asset-1');
-    const message = crypto.randomUUID();
-    const at = (id: string, changes = {}) => agreementMessage(pid, { '@id': id, ...changes }, providerPid, message);
+    const at = (id: string, changes = {}) => agreementMessage(pid, { '@id': id, ...changes }, providerPid, messageId());
     expect((await world.say(toUs(pid, '/agreement'), at('first'))).status).toBe(200);
     await world.edc.hears(verificationPath);
     expect((await world.say(toUs(pid, '/agreement'), at('second'))).status).toBe(200);
@@ -98,14 +100,17 @@ describe('as its consumer', () => {
     const row = await world.ours('negotiations', pid, ['FINALIZED']);
     expect(row).toMatchObject({ agreementId: 'second' });
     const late = await world.say(toUs(pid, '/agreement'), at('fourth'));
-    expect(late).toMatchObject({ status: 400, body: { code: 'message-id-reused' } });
+    const code = which === 'a new id' ? 'illegal-transition' : 'message-id-reused';
+    expect(late).toMatchObject({ status: 400, body: { code } });
   });
 
-  test('an agreement that it makes anew after our verification is verified again', async () => {
+  test.each([
+    ['the same id', () => 'urn:uuid:one-message'],
+    ['a new id', () => `urn:uuid:${crypto.randomUUID()}`],
+  ])('an agreement that it makes anew under %s after our verification is verified again', async (_which, messageId) => {
     takesRequests();
     const pid = await world.begin('asset-1');
-    const message = crypto.randomUUID();
-    const at = (id: string) => agreementMessage(pid, { '@id': id }, providerPid, message);
+    const at = (id: string) => agreementMessage(pid, { '@id': id }, providerPid, messageId());
     await world.say(toUs(pid, '/agreement'), at('first'));
     await world.ours('negotiations', pid, ['VERIFIED']);
     expect((await world.say(toUs(pid, '/agreement'), at('second'))).status).toBe(200);
