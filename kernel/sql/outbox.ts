@@ -6,7 +6,7 @@ import type { Metrics } from '../metrics.ts';
 import type { Random } from '../random.ts';
 import { isPostgres } from './dialect.ts';
 import type { Migration } from './migrate.ts';
-import { type Given, isOneRow, prepared } from './prepared.ts';
+import { columns, type Given, isOneRow, prepared } from './prepared.ts';
 
 /**
  * Work that must happen, saved in the transaction of the state that asks for it: messages to send, decisions to make.
@@ -86,16 +86,7 @@ const nobody: Lease = { holder: '', until: 0 };
 const insertTask = prepared((db: Kysely<OutboxTable>, given: Given<OutboxTable['outbox']>) =>
   db
     .insertInto('outbox')
-    .values({
-      id: given('id'),
-      topic: given('topic'),
-      participant: given('participant'),
-      subject: given('subject'),
-      due_at: given('due_at'),
-      attempts: given('attempts'),
-      leased_until: given('leased_until'),
-      holder: given('holder'),
-    })
+    .values(columns(given, ['id', 'topic', 'participant', 'subject', 'due_at', 'attempts', 'leased_until', 'holder']))
     .onConflict((its) => its.columns(['topic', 'id']).doNothing()),
 );
 

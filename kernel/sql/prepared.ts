@@ -35,6 +35,12 @@ export const prepared = <Tables, Values, Row>(
   };
 };
 
+/** Columns that are each given by their own name; a row lacks none of those that its table asks for, or it does not compile. */
+export const columns = <Values, Name extends keyof Values>(
+  given: Given<Values>,
+  names: readonly Name[],
+): Pick<Values, Name> => Object.fromEntries(names.map((name) => [name, given(name)])) as Pick<Values, Name>;
+
 /** Whether a statement changed exactly one row. */
 export const isOneRow = ({ numAffectedRows }: Pick<QueryResult<unknown>, 'numAffectedRows'>): boolean =>
   numAffectedRows === 1n;

@@ -1,7 +1,7 @@
 import type { Kysely } from 'kysely';
 import type { Did, ParticipantId } from '../../../contracts/ids.ts';
 import type { Json } from '../../../contracts/json.ts';
-import { type Given, isOneRow, prepared } from '../../../kernel/sql/prepared.ts';
+import { columns, type Given, isOneRow, prepared } from '../../../kernel/sql/prepared.ts';
 import type {
   AccountKey,
   DisputeStore,
@@ -71,27 +71,29 @@ type AccountRow = MeteringTables['usage_account'];
 const insertAccount = prepared((db: MeteringDb, given: Given<AccountRow>) =>
   db
     .insertInto('usage_account')
-    .values({
-      participant: given('participant'),
-      role: given('role'),
-      agreement: given('agreement'),
-      agreement_id: given('agreement_id'),
-      provider: given('provider'),
-      consumer: given('consumer'),
-      assurance: given('assurance'),
-      price: given('price'),
-      plan: given('plan'),
-      started_at: given('started_at'),
-      ended: given('ended'),
-      closed: given('closed'),
-      conceded: given('conceded'),
-      gave_up: given('gave_up'),
-      settled_before: given('settled_before'),
-      peer: given('peer'),
-      currency: given('currency'),
-      opened: given('opened'),
-      sent: given('sent'),
-    })
+    .values(
+      columns(given, [
+        'participant',
+        'role',
+        'agreement',
+        'agreement_id',
+        'provider',
+        'consumer',
+        'assurance',
+        'price',
+        'plan',
+        'started_at',
+        'ended',
+        'closed',
+        'conceded',
+        'gave_up',
+        'settled_before',
+        'peer',
+        'currency',
+        'opened',
+        'sent',
+      ]),
+    )
     .onConflict((conflict) => conflict.doNothing()),
 );
 

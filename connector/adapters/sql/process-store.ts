@@ -13,7 +13,7 @@ import {
   putTask,
   type Task,
 } from '../../../kernel/sql/outbox.ts';
-import { type Given, isOneRow, prepared } from '../../../kernel/sql/prepared.ts';
+import { columns, type Given, isOneRow, prepared } from '../../../kernel/sql/prepared.ts';
 import { sqlUsedTokens } from '../../../kernel/sql/used-tokens.ts';
 import type {
   Page,
@@ -239,24 +239,26 @@ type Process = ProcessTables['process'];
 const insertRow = prepared((db: Tables, given: Given<Process>) =>
   db
     .insertInto('process')
-    .values({
-      protocol: given('protocol'),
-      participant: given('participant'),
-      pid: given('pid'),
-      role: given('role'),
-      peer: given('peer'),
-      peer_pid: given('peer_pid'),
-      peer_base: given('peer_base'),
-      state: given('state'),
-      pending: given('pending'),
-      outgoing: given('outgoing'),
-      settled_peer: given('settled_peer'),
-      trace: given('trace'),
-      data: given('data'),
-      created_at: given('created_at'),
-      updated_at: given('updated_at'),
-      version: given('version'),
-    })
+    .values(
+      columns(given, [
+        'protocol',
+        'participant',
+        'pid',
+        'role',
+        'peer',
+        'peer_pid',
+        'peer_base',
+        'state',
+        'pending',
+        'outgoing',
+        'settled_peer',
+        'trace',
+        'data',
+        'created_at',
+        'updated_at',
+        'version',
+      ]),
+    )
     .onConflict((conflict) => conflict.doNothing()),
 );
 
@@ -264,18 +266,20 @@ const insertRow = prepared((db: Tables, given: Given<Process>) =>
 const updateRow = prepared((db: Tables, given: Given<Process & { readonly before: number }>) =>
   db
     .updateTable('process')
-    .set({
-      peer_pid: given('peer_pid'),
-      peer_base: given('peer_base'),
-      state: given('state'),
-      pending: given('pending'),
-      outgoing: given('outgoing'),
-      settled_peer: given('settled_peer'),
-      trace: given('trace'),
-      data: given('data'),
-      updated_at: given('updated_at'),
-      version: given('version'),
-    })
+    .set(
+      columns(given, [
+        'peer_pid',
+        'peer_base',
+        'state',
+        'pending',
+        'outgoing',
+        'settled_peer',
+        'trace',
+        'data',
+        'updated_at',
+        'version',
+      ]),
+    )
     .where('protocol', '=', given('protocol'))
     .where('participant', '=', given('participant'))
     .where('pid', '=', given('pid'))
@@ -293,13 +297,7 @@ type Named = ProcessTables['process_name'];
 const insertName = prepared((db: Tables, given: Given<Named>) =>
   db
     .insertInto('process_name')
-    .values({
-      protocol: given('protocol'),
-      participant: given('participant'),
-      name: given('name'),
-      value: given('value'),
-      pid: given('pid'),
-    })
+    .values(columns(given, ['protocol', 'participant', 'name', 'value', 'pid']))
     .onConflict((conflict) => conflict.doNothing()),
 );
 
@@ -326,13 +324,7 @@ const saveNames = async (db: Tables, values: Process, names: Readonly<Record<str
 const insertGroup = prepared((db: Tables, given: Given<ProcessTables['process_group']>) =>
   db
     .insertInto('process_group')
-    .values({
-      protocol: given('protocol'),
-      participant: given('participant'),
-      name: given('name'),
-      value: given('value'),
-      pid: given('pid'),
-    })
+    .values(columns(given, ['protocol', 'participant', 'name', 'value', 'pid']))
     .onConflict((conflict) => conflict.doNothing()),
 );
 
@@ -347,17 +339,19 @@ type Received = ProcessTables['received_message'];
 const insertReceived = prepared((db: Tables, given: Given<Received>) =>
   db
     .insertInto('received_message')
-    .values({
-      protocol: given('protocol'),
-      participant: given('participant'),
-      peer: given('peer'),
-      id: given('id'),
-      body_hash: given('body_hash'),
-      status: given('status'),
-      answer: given('answer'),
-      newest: given('newest'),
-      received_at: given('received_at'),
-    })
+    .values(
+      columns(given, [
+        'protocol',
+        'participant',
+        'peer',
+        'id',
+        'body_hash',
+        'status',
+        'answer',
+        'newest',
+        'received_at',
+      ]),
+    )
     .onConflict((conflict) => conflict.doNothing()),
 );
 
