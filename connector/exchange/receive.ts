@@ -169,14 +169,19 @@ interface Following<Kind extends string, Data, State extends string> extends Inc
   readonly rewritten?: (row: ProcessRow<State, Kind, Data>) => Rewritten<State, Data> | undefined;
 }
 
-/** Some peers write a message anew each time they send it, under the same id or another: what counts is what they sent last. */
+/**
+ * Some peers write a message anew each time they send it, under the same id or another: what counts is what they sent last.
+ *
+ * @param refusal thrown where this message cannot be written anew.
+ */
 const rewrite = <State extends string, Kind extends string, Data>(
   its: ExchangeOptions<State, Kind, Data>,
   row: ProcessRow<State, Kind, Data>,
   { body, caller, rewritten }: Following<Kind, Data, State>,
+  refusal: AppError,
 ): Step<State, Kind, Data, Answer> => {
   const reaction = pidsFit(row, body) ? rewritten?.(row) : undefined;
-  if (reaction === undefined) throw new AppError('message-id-reused');
+  if (reaction === undefined) throw refusal;
   const { data, names, groups, state } = reaction;
   const process = state === undefined ? row.process : { ...row.process, state };
   const next = { ...row, process, data, updatedAt: its.clock.now(), version: row.version + 1 };
@@ -185,14 +190,14 @@ const rewrite = <State extends string, Kind extends string, Data>(
   return { change, result: { status: 200, body: null, newest: its.newId() } };
 };
 
-/** What needs no move: a repeat, what is said once more, what is written anew. @throws AppError for what does not belong here. */
+/** What needs no move: a repeat, or what is said once more. @throws AppError for what does not belong here. */
 const saidBefore = async <State extends string, Kind extends string, Data>(
   its: ExchangeOptions<State, Kind, Data>,
   row: ProcessRow<State, Kind, Data>,
   incoming: Following<Kind, Data, State>,
 ): Promise<Step<State, Kind, Data, Answer> | undefined> => {
   const repeat = await findRepeat(its, incoming);
-  if (repeat === 'rewritten') return rewrite(its, row, incoming);
+  if (repeat === 'rewritten') return rewrite(its, row, incoming, new AppError('message-id-reused'));
   if (repeat !== undefined) return { result: repeat };
   if (!pidsFit(row, incoming.body)) throw new AppError('pid-mismatch');
   if (incoming.isSaidAgain?.(row.process) === true) {
@@ -201,8 +206,7 @@ const saidBefore = async <State extends string, Kind extends string, Data>(
   }
   if (isSettled(idOf(incoming.body) ?? '', row.settledPeer))
     throw new AppError('illegal-transition', { detail: 'a later message was accepted already' });
-  const fits = its.machine.transition(row.process, { type: 'received', kind: incoming.kind }).ok;
-  return fits || incoming.rewritten?.(row) === undefined ? undefined : rewrite(its, row, incoming);
+  return undefined;
 };
 
 /** A message for a process that is there; `react` checks what it says and gives the new data. */
@@ -222,11 +226,12 @@ export const receiveMessage = async <State extends string, Kind extends string, 
       if (incoming.role !== undefined && row.process.role !== incoming.role) throw new AppError('not-found');
       const said = await saidBefore(its, row, incoming);
       if (said !== undefined) return said;
-      const process = moveOn(its, row, incoming);
+      const moved = its.machine.transition(row.process, { type: 'received', kind: incoming.kind });
+      if (!moved.ok) return rewrite(its, row, incoming, new AppError('illegal-transition', { detail: moved.reason }));
       const { data, names, groups } = await react(row);
       const next: ProcessRow<State, Kind, Data> = {
         ...row,
-        process,
+        process: moved.next,
         outgoing: null,
         data,
         peerPid: row.peerPid ?? peerPidIn(row.process.role, incoming.body),
@@ -246,13 +251,3 @@ export const receiveMessage = async <State extends string, Kind extends string, 
     },
     incoming.nameTaken,
   );
-
-const moveOn = <State extends string, Kind extends string, Data>(
-  { machine }: ExchangeOptions<State, Kind, Data>,
-  row: ProcessRow<State, Kind, Data>,
-  { kind }: Incoming<Kind>,
-) => {
-  const moved = machine.transition(row.process, { type: 'received', kind });
-  if (!moved.ok) throw new AppError('illegal-transition', { detail: moved.reason });
-  return moved.next;
-};

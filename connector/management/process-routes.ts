@@ -71,10 +71,9 @@ const negotiationRoutes = ({ endpoint }: Api, { negotiations, acquiring }: Proce
       const { provider, consumer, dataset, offer } = body;
       if (consumer !== undefined)
         return showNegotiation(await acquiring.invite(participant, { consumer, dataset, offer: String(offer) }));
-      const wish = { ...body, provider: must(provider) };
-      if (typeof offer !== 'object') return showNegotiation(await acquiring.begin(participant, { ...wish, offer }));
-      const shown = { ...offer, price: offer.priceDigest ?? '', plan: offer.price };
-      return showNegotiation(await acquiring.begin(participant, { ...wish, offer: shown }));
+      const wanted =
+        typeof offer === 'object' ? { ...offer, price: offer.priceDigest ?? '', plan: offer.price } : offer;
+      return showNegotiation(await acquiring.begin(participant, { ...body, provider: must(provider), offer: wanted }));
     },
   );
   endpoint(

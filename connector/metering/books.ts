@@ -120,6 +120,15 @@ interface SharedRows {
   readonly opened?: (account: Account, waiting: readonly UnstatedAccess[]) => void;
 }
 
+/** What stands under an account beside its statements. */
+interface Standing {
+  readonly settled: readonly string[];
+  readonly journals: readonly string[];
+  readonly waiting: readonly UnstatedAccess[];
+}
+
+const nothingStands: Standing = { settled: [], journals: [], waiting: [] };
+
 /** No journal of this process: nothing that was settled is asked for by its place. */
 const nowhere = { provider: Number.MAX_SAFE_INTEGER, consumer: Number.MAX_SAFE_INTEGER };
 
@@ -137,16 +146,7 @@ export const createBook = (
   settledFrom: Readonly<Record<MeterRole, number>> = nowhere,
   { blocks = async () => [], opened: hear = () => undefined }: SharedRows = {},
 ): Book => {
-  const add = (
-    opened: Parameters<Meter['add']>[0],
-    {
-      settled = [],
-      journals = [],
-      waiting = [],
-    }: Partial<Readonly<Record<'settled' | 'journals', readonly string[]>>> & {
-      readonly waiting?: readonly UnstatedAccess[];
-    },
-  ): Account => {
+  const add = (opened: Parameters<Meter['add']>[0], { settled, journals, waiting }: Standing): Account => {
     const { info } = opened.stored;
     const known = meters[info.role].find(info.agreement); // opened by somebody else meanwhile
     if (known !== undefined) return known;
@@ -171,7 +171,7 @@ export const createBook = (
   return {
     begin: (info) => {
       const stored = { info, isEnded: false, conceded: nothing, settledBefore: 0 };
-      return add({ stored, newest: undefined, held: [], settledRequests: 0, settledBytes: 0 }, {});
+      return add({ stored, newest: undefined, held: [], settledRequests: 0, settledBytes: 0 }, nothingStands);
     },
     open,
     find: async (key) => {

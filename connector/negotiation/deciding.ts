@@ -184,21 +184,30 @@ const countersign = async (its: Exchanged, options: NegotiationOptions, row: Neg
   await options.agreements.deliverSignature({ ...row, data: { ...row.data, agreement: signed } });
 };
 
+/** The message that an action sends, written for the process as it is by then. */
+const writing = async (
+  its: Exchanged,
+  options: NegotiationOptions,
+  row: NegotiationRow,
+  action: Action,
+): Promise<(row: NegotiationRow) => Message> => {
+  if (action.do === 'agree') {
+    const outgoing = await agreeing(its, options, row, action.under);
+    return (current) => ({ kind: 'agreement', outgoing: outgoing(current) });
+  }
+  const lapsesAt = its.clock.now() + options.offerLifetimeMs;
+  return (current) => messageFor(current, action, lapsesAt);
+};
+
 const perform = async (
   its: Exchanged,
   options: NegotiationOptions,
   row: NegotiationRow,
   action: Action,
 ): Promise<NegotiationRow> => {
-  if (action.do === 'agree')
-    return sendMessage(its, { ...row, kind: 'agreement' }, await agreeing(its, options, row, action.under));
   if (action.do === 'verify') await countersign(its, options, row);
-  const lapsesAt = its.clock.now() + options.offerLifetimeMs;
-  return sendMessage(
-    its,
-    { ...row, kind: messageFor(row, action, lapsesAt).kind },
-    (current) => messageFor(current, action, lapsesAt).outgoing,
-  );
+  const write = await writing(its, options, row, action);
+  return sendMessage(its, { ...row, kind: write(row).kind }, (current) => write(current).outgoing);
 };
 
 /**
@@ -214,10 +223,8 @@ export const followUp = async (
   try {
     const decision = await options.decisions.next(row);
     if (decision.do === 'wait') return 'nothing';
-    if (decision.do === 'agree')
-      return { kind: 'agreement', outgoing: (await agreeing(its, options, row, decision.under))(row) };
     if (decision.do === 'verify' && row.data.assurance === 'cosigned') return undefined;
-    return messageFor(row, decision, its.clock.now() + options.offerLifetimeMs);
+    return (await writing(its, options, row, decision))(row);
   } catch (error) {
     its.log.info({ pid: row.pid, error }, 'what follows a message could not be decided at once');
     return undefined;

@@ -41,6 +41,12 @@ const agreementMessage = (consumerPid: string, changes: JsonObject = {}, pid = p
 const finalized = (consumerPid: string, id?: string) =>
   edcMessage('ContractNegotiationEventMessage', { consumerPid, providerPid, eventType: 'FINALIZED' }, id);
 
+/** How EDC names a message that it makes anew. */
+const messageIds: readonly (readonly [string, () => string])[] = [
+  ['the same id', () => 'urn:uuid:one-message'],
+  ['a new id', () => `urn:uuid:${crypto.randomUUID()}`],
+];
+
 const toUs = (pid: string, path: string) => `/negotiations/${encodeURIComponent(pid)}${path}`;
 
 const verificationPath = `/negotiations/${providerPid}/agreement/verification`;
@@ -77,50 +83,51 @@ describe('as its consumer', () => {
     expect(world.edc.heard.filter(({ path }) => path === verificationPath)).toHaveLength(1);
   });
 
-  test.each([
-    ['the same id', () => 'urn:uuid:one-message'],
-    ['a new id', () => `urn:uuid:${crypto.randomUUID()}`],
-  ])('an agreement that it makes anew under %s of its message is the one that counts', async (which, messageId) => {
-    takesRequests();
-    world.edc.on('POST', verificationPath, () => edcError('ContractNegotiationError', 409, 'cannot be verified'));
-    world.edc.on('GET', `/negotiations/${providerPid}`, () => ({
-      status: 200,
-      body: edcProcess('ContractNegotiation', providerPid, pid, 'REQUESTED'),
-    }));
-    const pid = await world.begin('asset-1');
-    const at = (id: string, changes = {}) => agreementMessage(pid, { '@id': id, ...changes }, providerPid, messageId());
-    expect((await world.say(toUs(pid, '/agreement'), at('first'))).status).toBe(200);
-    await world.edc.hears(verificationPath);
-    expect((await world.say(toUs(pid, '/agreement'), at('second'))).status).toBe(200);
-    const forged = await world.say(toUs(pid, '/agreement'), at('third', { target: 'asset-2' }));
-    expect(forged).toMatchObject({ status: 400, body: { code: 'agreement-refused' } });
-    world.edc.on('POST', verificationPath, () => ({ status: 200 }));
-    await world.ours('negotiations', pid, ['VERIFIED']);
-    await world.say(toUs(pid, '/events'), finalized(pid));
-    const row = await world.ours('negotiations', pid, ['FINALIZED']);
-    expect(row).toMatchObject({ agreementId: 'second' });
-    const late = await world.say(toUs(pid, '/agreement'), at('fourth'));
-    const code = which === 'a new id' ? 'illegal-transition' : 'message-id-reused';
-    expect(late).toMatchObject({ status: 400, body: { code } });
-  });
+  test.each(messageIds)(
+    'an agreement that it makes anew under %s of its message is the one that counts',
+    async (which, messageId) => {
+      takesRequests();
+      world.edc.on('POST', verificationPath, () => edcError('ContractNegotiationError', 409, 'cannot be verified'));
+      world.edc.on('GET', `/negotiations/${providerPid}`, () => ({
+        status: 200,
+        body: edcProcess('ContractNegotiation', providerPid, pid, 'REQUESTED'),
+      }));
+      const pid = await world.begin('asset-1');
+      const at = (id: string, changes = {}) =>
+        agreementMessage(pid, { '@id': id, ...changes }, providerPid, messageId());
+      expect((await world.say(toUs(pid, '/agreement'), at('first'))).status).toBe(200);
+      await world.edc.hears(verificationPath);
+      expect((await world.say(toUs(pid, '/agreement'), at('second'))).status).toBe(200);
+      const forged = await world.say(toUs(pid, '/agreement'), at('third', { target: 'asset-2' }));
+      expect(forged).toMatchObject({ status: 400, body: { code: 'agreement-refused' } });
+      world.edc.on('POST', verificationPath, () => ({ status: 200 }));
+      await world.ours('negotiations', pid, ['VERIFIED']);
+      await world.say(toUs(pid, '/events'), finalized(pid));
+      const row = await world.ours('negotiations', pid, ['FINALIZED']);
+      expect(row).toMatchObject({ agreementId: 'second' });
+      const late = await world.say(toUs(pid, '/agreement'), at('fourth'));
+      const code = which === 'a new id' ? 'illegal-transition' : 'message-id-reused';
+      expect(late).toMatchObject({ status: 400, body: { code } });
+    },
+  );
 
-  test.each([
-    ['the same id', () => 'urn:uuid:one-message'],
-    ['a new id', () => `urn:uuid:${crypto.randomUUID()}`],
-  ])('an agreement that it makes anew under %s after our verification is verified again', async (_which, messageId) => {
-    takesRequests();
-    const pid = await world.begin('asset-1');
-    const at = (id: string) => agreementMessage(pid, { '@id': id }, providerPid, messageId());
-    await world.say(toUs(pid, '/agreement'), at('first'));
-    await world.ours('negotiations', pid, ['VERIFIED']);
-    expect((await world.say(toUs(pid, '/agreement'), at('second'))).status).toBe(200);
-    const verifications = () => world.edc.heard.filter(({ path }) => path === verificationPath);
-    await until('a second verification', () => (verifications().length === 2 ? true : undefined));
-    expect(new Set(verifications().map(({ body }) => body['@id'])).size).toBe(2);
-    await world.ours('negotiations', pid, ['VERIFIED']);
-    await world.say(toUs(pid, '/events'), finalized(pid));
-    expect(await world.ours('negotiations', pid, ['FINALIZED'])).toMatchObject({ agreementId: 'second' });
-  });
+  test.each(messageIds)(
+    'an agreement that it makes anew under %s after our verification is verified again',
+    async (_which, messageId) => {
+      takesRequests();
+      const pid = await world.begin('asset-1');
+      const at = (id: string) => agreementMessage(pid, { '@id': id }, providerPid, messageId());
+      await world.say(toUs(pid, '/agreement'), at('first'));
+      await world.ours('negotiations', pid, ['VERIFIED']);
+      expect((await world.say(toUs(pid, '/agreement'), at('second'))).status).toBe(200);
+      const verifications = () => world.edc.heard.filter(({ path }) => path === verificationPath);
+      await until('a second verification', () => (verifications().length === 2 ? true : undefined));
+      expect(new Set(verifications().map(({ body }) => body['@id'])).size).toBe(2);
+      await world.ours('negotiations', pid, ['VERIFIED']);
+      await world.say(toUs(pid, '/events'), finalized(pid));
+      expect(await world.ours('negotiations', pid, ['FINALIZED'])).toMatchObject({ agreementId: 'second' });
+    },
+  );
 
   test('a verification that is only early for it is sent again, and not given up', async () => {
     takesRequests();
